@@ -11,6 +11,9 @@ from msgspec import Meta, Struct
 
 from services.contracts.alert import Alert, DispositionCode
 from services.contracts.command import ReceiptItem
+from services.contracts.device import DeviceKind
+from services.contracts.site import Site
+from services.contracts.stream import SessionState
 from services.contracts.units import Identifier, StreamName, UtcMicroseconds
 
 LIVE_HEADER: Final = struct.Struct(">BBHQI")
@@ -193,3 +196,49 @@ class AlertPage(Struct, frozen=True, kw_only=True):
 
     items: tuple[Alert, ...]
     cursor: Cursor
+
+
+class DeviceView(Struct, frozen=True, kw_only=True):
+    """What a console knows of a device: no address, no secret reference."""
+
+    device_id: Identifier
+    kind: DeviceKind
+    site_id: Identifier
+    lon: float
+    lat: float
+    streams: tuple[StreamName, ...] = ()
+    state: SessionState | None = None
+    codec: str | None = None
+
+
+class CityView(Struct, frozen=True, kw_only=True):
+    """`GET /api/v1/city`: what this person may see of the registry, with each camera's state."""
+
+    sites: tuple[Site, ...]
+    devices: tuple[DeviceView, ...]
+
+
+class SessionView(Struct, frozen=True, kw_only=True):
+    """`GET /api/v1/session`: who is signed in; `demo_roles` is empty outside the demo."""
+
+    account: str | None
+    role: str | None
+    jurisdictions: tuple[str, ...]
+    expires_us: UtcMicroseconds | None
+    demo_roles: tuple[str, ...]
+
+
+class DemoSignIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`POST /api/v1/session` on the demo issuer, loopback only: sets the session cookie."""
+
+    role: str
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every refusal: a closed word, a sentence that names the thing and the cure."""
+
+    error: str
+    detail: str
+    alert: Alert | None = None
+    winner: str | None = None
+    at_us: UtcMicroseconds | None = None
