@@ -1,4 +1,4 @@
-"""`python -m services.gateway --settings FILE`"""
+"""Run as `python -m services.gateway --settings FILE`."""
 
 import sys
 from pathlib import Path

@@ -60,8 +60,8 @@ class Commands:
         self, caller: Caller, alert_id: str, body: AckBody | DisposeBody, *, key: uuid.UUID, traceparent: str | None
     ) -> Answer:
         """Carry out one command once, however often it is sent."""
-        verb: Verb = "ack" if isinstance(body, AckBody) else "dispose"
-        answer = await self._execute(caller, alert_id, body, verb, str(key), traceparent)
+        verb = verb_of(body)
+        answer = await self._execute(caller, alert_id, body, key=str(key), traceparent=traceparent)
         self._metrics.commands.labels(verb, answer.outcome).inc()
         log.info("commands.answered", verb=verb, alert_id=alert_id, account=caller.account, outcome=answer.outcome)
         return answer
@@ -99,7 +99,7 @@ class Commands:
                 log.warning("commands.receipts_lost", console_id=console_id, items=len(items), reason=str(error))
 
     async def _execute(
-        self, caller: Caller, alert_id: str, body: AckBody | DisposeBody, verb: Verb, key: str, traceparent: str | None
+        self, caller: Caller, alert_id: str, body: AckBody | DisposeBody, *, key: str, traceparent: str | None
     ) -> Answer:
         held = self._view.get(alert_id)
         if held is None or not may_see(caller, held.alert):
@@ -107,7 +107,7 @@ class Commands:
         refused = decide(held.alert, caller, body, key=key)
         if refused is not None:
             return refused
-        command = self._command(caller, held.alert, body, verb, key)
+        command = self._command(caller, held.alert, body, key)
         waiting = self._waiting[command.command_id] = asyncio.get_running_loop().create_future()
         try:
             await self._producer.send(
@@ -124,16 +124,14 @@ class Commands:
         kept = _kept(decided.alert, caller, key)
         return Answer(outcome="pending", alert=decided.alert) if kept is None else _answer_of(kept, decided.alert)
 
-    def _command(
-        self, caller: Caller, alert: Alert, body: AckBody | DisposeBody, verb: Verb, key: str
-    ) -> OperatorCommand:
+    def _command(self, caller: Caller, alert: Alert, body: AckBody | DisposeBody, key: str) -> OperatorCommand:
         encoded = codec.encode(body)
         return OperatorCommand(
             command_id=str(uuid.uuid4()),
             actor=caller.account,
             role=caller.role,
             jurisdiction=alert.jurisdiction,
-            verb=verb,
+            verb=verb_of(body),
             target=Target(kind="alert", id=alert.alert_id),
             body=codec.decode(encoded, dict),
             body_sha256=hashlib.sha256(encoded).hexdigest(),
@@ -161,6 +159,11 @@ class Commands:
             headers=envelope.to_headers(),
             timestamp_ms=self._clock.now_us() // 1000,
         )
+
+
+def verb_of(body: AckBody | DisposeBody) -> Verb:
+    """Return the verb a body belongs to."""
+    return "ack" if isinstance(body, AckBody) else "dispose"
 
 
 def decide(alert: Alert, caller: Caller, body: AckBody | DisposeBody, *, key: str) -> Answer | None:
