@@ -12,6 +12,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
@@ -129,6 +130,10 @@ class LocalKafka:
         return self.directory / "log" / "kafka.log"
 
     @property
+    def port(self) -> int:
+        return int(self.bootstrap.rpartition(":")[2])
+
+    @property
     def pid(self) -> int:
         return self._running().pid
 
@@ -201,7 +206,7 @@ class LocalKafka:
     async def _start_once(self, jars: str, ready_s: float) -> None:
         port, controller_port = self._choose_ports()
         self.directory.mkdir(parents=True, exist_ok=True)
-        if not (self.data / "meta.properties").exists():
+        if not self._is_formatted():
             await self._format(jars, port, controller_port)
         file = self.directory / "server.properties"
         write_atomically(file, properties(self.data, port=port, controller_port=controller_port).encode())
@@ -222,6 +227,7 @@ class LocalKafka:
         """Return if the broker serves; else end it and say why it does not."""
         if ready.serving:
             return
+        late = not child.exited.is_set()
         await asyncio.to_thread(child.end, STOP_S)
         self._child = None
         lines = "\n".join(child.last_lines)
@@ -231,10 +237,8 @@ class LocalKafka:
             if self._wanted == (None, None):
                 raise PortRaceError
             refuse_busy(self._wanted_ports())
-        raise RetryLater(
-            f"Kafka was not ready within {ready_s:.0f} s (exit status {child.returncode}); "
-            f"its log: {self.log}; its last line: {child.last_lines[-1] if child.last_lines else 'none'}"
-        )
+        what = f"was not ready within {ready_s:.0f} s" if late else f"ended with status {child.returncode} at its start"
+        raise RetryLater(f"Kafka {what}; its log: {self.log}; it said last: {_last_word(child)}")
 
     def _choose_ports(self) -> tuple[int, int]:
         if self._ports is None:
@@ -252,7 +256,7 @@ class LocalKafka:
         beside = self.directory / "data.formatting"
         shutil.rmtree(beside, ignore_errors=True)
         if self.data.exists():
-            self.data.rename(self._aside())
+            self._move_aside()
         file = self.directory / "format.properties"
         file.write_text(properties(beside, port=port, controller_port=controller_port))
         child = Child(
@@ -268,13 +272,22 @@ class LocalKafka:
         beside.rename(self.data)
         sync_tree(self.data)
 
+    def _is_formatted(self) -> bool:
+        try:
+            return "cluster.id=" in (self.data / "meta.properties").read_text()
+        except OSError:
+            return False
+
     def _move_aside(self) -> None:
-        aside = self._aside()
+        day = datetime.fromtimestamp(self._now_us() / 1_000_000, tz=UTC).strftime("%Y%m%dT%H%M%SZ")
+        aside = self.data.with_name(f"data.unusable-{day}")
         self.data.rename(aside)
         self._say(f"Kafka's data never reached the disk after its first format; kept as {aside}, formatting again")
 
-    def _aside(self) -> Path:
-        return self.directory / f"data.unusable-{self._now_us()}"
+
+def _last_word(child: Child) -> str:
+    said = [line for line in child.last_lines if line and not line.startswith("\t")]  # no frames of a stack
+    return said[-1] if said else "nothing"
 
 
 class _Readiness:
