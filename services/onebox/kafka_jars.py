@@ -4,6 +4,7 @@ The lock is the only list: nothing is resolved at run time, so a jar that is not
 """
 
 import hashlib
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from services.onebox.settings import REPOSITORY
+from services.onebox.settings import REPOSITORY, cache_directory
 from services.runtime.errors import RetryLater, SettingsError
 
 LOCK = REPOSITORY / "jgo.lock.toml"
@@ -121,3 +122,17 @@ def _check(file: Path, jar: LockedJar, *, cure: str) -> None:
             f"{file}: SHA-256 is {found}, {LOCK.name} says {jar.sha256}; the jar is not the one that was locked "
             f"and is not run; cure: {cure}"
         )
+
+
+def main() -> int:
+    """Fetch what is missing, so that the first start waits for nothing."""
+    try:
+        class_path(cache_directory(), say=lambda line: print(f"[safealley] {line}"))  # noqa: T201 - a command's output
+    except (RetryLater, SettingsError) as error:
+        print(f"[safealley] {error}", file=sys.stderr)  # noqa: T201 - a command's output
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
