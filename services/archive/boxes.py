@@ -97,6 +97,18 @@ def read_fragment(value: memoryview) -> FragmentBoxes:
         raise MalformedMessage("a box of the moof is too short") from error
 
 
+def first_fragment(head: memoryview) -> FragmentBoxes:
+    """Read the first `moof` of an object's beginning, which may be cut anywhere behind it.
+
+    Raises:
+        MalformedMessage: the moof is not there as a whole.
+    """
+    try:
+        return _read_moof(head, find(head, b"moof"))
+    except struct.error as error:
+        raise MalformedMessage("a box of the moof is too short") from error
+
+
 def _read_moof(value: memoryview, moof: Box) -> FragmentBoxes:
     traf = find(value, b"traf", within=moof)
     (track_id,) = struct.unpack_from(">I", value, find(value, b"tfhd", within=traf).body + 4)
