@@ -16,7 +16,7 @@ from services.archive.catalog import EpochKnown, StreamKnown
 from services.archive.open_tail import Held, OpenTail
 from services.archive.replay import EpochTrack, SeqRanges, Verdict
 from services.archive.scratch import ScratchDirectory
-from services.archive.segmenter import Cut, EpochId, SegmentId, Segmenter
+from services.archive.segmenter import Cut, EpochId, Segmenter, SegmentId
 from services.contracts.errors import ContractError, MalformedMessage
 from services.contracts.fragment import Fragment, VideoEnd, read_video_headers
 from services.contracts.gap import GapCause
@@ -81,6 +81,7 @@ class Lane:
     _tracks: dict[EpochId, EpochTrack] = field(default_factory=dict)
     _ends: dict[Stream, UtcMicroseconds | None] = field(default_factory=dict)
     _open: dict[SegmentId, Held] = field(default_factory=dict)
+    _told: set[Stream] = field(default_factory=set)
 
     def low(self) -> int:
         """Return the offset up to which all is stored."""
@@ -101,7 +102,8 @@ class Lane:
 
     def learn_epoch(self, at: EpochId, known: EpochKnown) -> None:
         track = EpochTrack(seen=SeqRanges(known.ranges), end_us=known.end_us)
-        track.hole_cause = self.lost_cause or track.hole_cause
+        if self.lost_cause is not None and at[:2] not in self._told:
+            track.hole_cause = self.lost_cause
         self._tracks[at] = track
 
     def judge(self, fragment: Fragment) -> tuple[Verdict, EpochTrack]:
@@ -112,9 +114,20 @@ class Lane:
         """Return where the stream's footage ended before this fragment, whatever the epoch."""
         return self._ends.get((fragment.camera_id, fragment.stream))
 
+    def track_of(self, end: VideoEnd) -> EpochTrack | None:
+        return self._tracks.get(EpochId(end.camera_id, end.stream, end.epoch))
+
+    def lost_once(self, camera_id: str, stream: StreamName) -> GapCause | None:
+        """Return why the log lost records, once for each stream: a later restart is a restart."""
+        if self.lost_cause is None or (camera_id, stream) in self._told:
+            return None
+        self._told.add((camera_id, stream))
+        return self.lost_cause
+
     def log_lost(self, cause: GapCause) -> None:
         """Note that records are gone: holes after this have that cause."""
         self.lost_cause = cause
+        self._told.clear()
         for track in self._tracks.values():
             track.hole_cause = cause
 
