@@ -124,7 +124,7 @@ def _remux(source: InputContainer, cutting: Cutting, target: Path) -> Contained:
     )
 
 
-def _wanted(packets: Iterable[Packet[VideoStream]], end_time: int) -> Iterator[Packet[VideoStream]]:
+def _wanted(packets: "Iterable[Packet[VideoStream]]", end_time: int) -> "Iterator[Packet[VideoStream]]":
     """Yield packets in decode order, up to the last one that is shown before the end.
 
     A picture shown after the end stays in the file where one shown before it refers to it.

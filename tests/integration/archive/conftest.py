@@ -64,8 +64,10 @@ class Bench:
             for record in records:
                 await producer.send(record)
 
-    async def film(self, seconds: range, **more: Any) -> None:
-        await self.send(*(fragment_record(make_film(), index, **more) for index in seconds))
+    async def film(self, seconds: range, *, first_seq: int | None = None, **more: Any) -> None:
+        for place, second in enumerate(seconds):
+            seq = second if first_seq is None else first_seq + place
+            await self.send(fragment_record(make_film(), second, seq=seq, **more))
 
     @asynccontextmanager
     async def archive(self) -> AsyncIterator[Archive]:

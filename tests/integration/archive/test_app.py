@@ -1,6 +1,8 @@
 """Records in, objects, rows and pictures out: the whole of archive on a Kafka in memory."""
 
 import io
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,10 +10,9 @@ import msgspec
 from services.archive.catalog import Catalog, Segment, sqlite_url
 from services.contracts import codec
 from services.contracts.audit import Access
-from services.contracts.gap import Gap
 from services.contracts.timeline import ClipParts, Timeline
 from services.contracts.topics import ALARMS, AUDIT, VIDEO
-from services.runtime.kafka_port import Place
+from services.runtime.identity import Role
 from tests.integration.archive.conftest import Archive, Bench
 from tests.unit.archive.film import EPOCH, SECOND_US, START_US, coded_bytes, end_record, fragment_record, make_film
 
@@ -103,7 +104,7 @@ async def test_the_playlist_s_bytes_play(bench: Bench) -> None:
         init_uri = next(line.split('"')[1] for line in lines if line.startswith("#EXT-X-MAP"))
         status, _, film = await archive.get(f"{CAMERA}/{init_uri}")
         assert status == 200
-        for before, line in zip(lines, lines[1:], strict=False):
+        for before, line in itertools.pairwise(lines):
             if before.startswith("#EXT-X-BYTERANGE"):
                 size, offset = map(int, before.split(":")[1].split("@"))
                 status, headers, part = await archive.get(
@@ -137,7 +138,7 @@ async def test_a_log_that_went_back_is_read_again_and_new_video_is_no_replay(ben
         await until_state(archive, 0, 4, "recorded")
     place = next(place for place, offset in bench.kafka.committed("archive.video").items() if offset)
     bench.kafka.truncate(place, 2)
-    await bench.film(range(6, 8), epoch=EPOCH + 1)
+    await bench.film(range(6, 8), epoch=EPOCH + 1, first_seq=0)
     async with bench.archive() as archive:
         answer = await until_state(archive, 0, 8, "recorded", "gap", "open")
         assert answer.items[1].cause == "kafka_log_regressed"
@@ -147,7 +148,7 @@ async def test_a_log_that_went_back_is_read_again_and_new_video_is_no_replay(ben
 async def test_a_new_epoch_after_a_crash_explains_the_hole_before_it(bench: Bench) -> None:
     await bench.clock.advance(20)
     await bench.film(range(4))
-    await bench.film(range(10, 14), epoch=EPOCH + 1)
+    await bench.film(range(10, 14), epoch=EPOCH + 1, first_seq=0)
     async with bench.archive() as archive:
         answer = await until_state(archive, 0, 14, "recorded", "gap", "open")
         assert answer.items[1].cause == "ingest_restart"
@@ -175,7 +176,7 @@ async def test_a_record_that_can_never_be_stored_goes_to_the_dead_letters_withou
     await bench.clock.advance(20)
     broken = fragment_record(make_film(), 1)
     await bench.film(range(1))
-    await bench.send(msgspec.structs.replace(broken) if False else _with_value(broken, b"\x00" * 4096))
+    await bench.send(replace(broken, value=b"\x00" * 4096))
     await bench.film(range(2, 4))
     async with bench.archive() as archive:
         await until_state(archive, 0, 4, "recorded", "gap", "open")
@@ -191,22 +192,12 @@ async def test_every_look_has_a_reason_a_role_and_a_record(bench: Bench) -> None
         span = f"from={at(0)}&to={at(4)}"
         assert (await archive.get(f"{CAMERA}/clip.mp4?{span}"))[0] == 422
         assert (await archive.get(f"{CAMERA}/clip.mp4?{span}&purpose=x", role=None))[0] == 401
-        for role in ("operator", "records_officer", "police_liaison", "admin"):
+        refused: tuple[Role, ...] = ("operator", "records_officer", "police_liaison", "admin")
+        for role in refused:
             status, _, _ = await archive.get(f"{CAMERA}/playlist.m3u8?{span}&purpose=x", role=role)
             assert status == 403
         assert (await archive.get(f"{CAMERA}/clip.mp4?{span}&purpose=case-9", role="auditor"))[0] == 200
         assert (await archive.get(f"{CAMERA}/clip.mp4?from=x&to=y&purpose=x"))[0] == 400
     said = [codec.decode(record.value or b"", Access) for record in bench.kafka.records(AUDIT.name)]
     assert ("clip", "allowed", "case-9", "auditor") in [(a.action, a.result, a.reason, a.role) for a in said]
-    assert [a.role for a in said if a.result == "denied"] == ["operator", "records_officer", "police_liaison", "admin"]
-
-
-def _with_value(record: Any, value: bytes) -> Any:
-    from dataclasses import replace
-
-    return replace(record, value=value)
-
-
-def test_names() -> None:
-    assert Gap.TYPE
-    assert Place("video", 0).topic == VIDEO.name
+    assert [a.role for a in said if a.result == "denied"] == list(refused)
