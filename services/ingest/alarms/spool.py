@@ -94,10 +94,10 @@ class AlarmSpool:
         data = msgspec.msgpack.encode(_kept(record))
         generation = self._generation or secrets.token_bytes(8)
         framed = _head(generation, data) + data
-        # The next head is wiped in the same write, so that no record of an older line follows this one.
-        tail = bytes(min(_HEAD.size, self._capacity_bytes - self._end - len(framed)))
         if self._end + len(framed) > self._capacity_bytes:
             raise SpoolFull(f"the press spool is full: {len(self._waiting)} records wait for Kafka")
+        # The next head is wiped in the same write, so that no record of an older line follows this one.
+        tail = bytes(min(_HEAD.size, self._capacity_bytes - self._end - len(framed)))
         try:
             _write_all(self._fd, framed + tail, self._end)
             os.fdatasync(self._fd)
