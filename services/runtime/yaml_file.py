@@ -119,9 +119,16 @@ def convert(located: Located, into: type[T]) -> T:
         SettingsError: a key is unknown, missing or of another type; never shows the value.
     """
     try:
-        return msgspec.convert(located.value, into)
+        return msgspec.convert(located.value, into, dec_hook=path_hook)
     except msgspec.ValidationError as error:
         _translate(located, into, str(error))
+
+
+def path_hook(kind: type, value: object) -> object:
+    """Let a Struct have `Path` fields, which msgspec does not know."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"expected {kind.__name__}")
 
 
 def dotted(path: Sequence[str | int]) -> str:
