@@ -35,8 +35,8 @@ function parts(at_us: number): Record<string, string> {
 }
 
 export function dateTime(at_us: number): string {
-  const p = parts(at_us);
-  return `${p["year"]}-${p["month"]}-${p["day"]} ${p["hour"]}:${p["minute"]}:${p["second"]}`;
+  const { year, month, day, hour, minute, second } = parts(at_us);
+  return `${year}-${month}-${day} ${hour}:${minute}:${second}`;
 }
 
 export function timeOfDay(at_us: number): string {

@@ -29,7 +29,7 @@ export function Badge({ priority, flashing = false, size = 24 }: Props) {
       aria-label={t(`priority.${priority}`)}
     >
       {SHAPES[priority]}
-      <text x="12" y={level === 1 ? 19 : 16.5} text-anchor="middle" aria-hidden="true">
+      <text x="12" y={level === 1 ? 19 : 16.5} text-anchor="middle">
         {level}
       </text>
     </svg>

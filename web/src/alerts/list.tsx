@@ -74,12 +74,8 @@ export function AlertList() {
             <AlertRow key={id} id={id} index={first + index} total={ids.length} />
           ))}
         </div>
-        {ids.length === 0 && (
-          <p class="rows-empty" role="option" aria-selected="false" aria-disabled="true">
-            {t("list.empty")}
-          </p>
-        )}
       </div>
+      {ids.length === 0 && <p class="rows-empty">{t("list.empty")}</p>}
     </section>
   );
 }

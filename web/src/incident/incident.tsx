@@ -207,7 +207,7 @@ function Pictures({ alert }: { alert: Alert }) {
   return (
     <div class="pictures">
       {cameras.length > 1 && (
-        <div class="cameras" role="group" aria-label={t("live.cameras")}>
+        <fieldset class="cameras" aria-label={t("live.cameras")}>
           {cameras.map((c) => (
             <button
               type="button"
@@ -220,7 +220,7 @@ function Pictures({ alert }: { alert: Alert }) {
               {c.camera_id} <span>{Math.round(c.distance_m)} m</span>
             </button>
           ))}
-        </div>
+        </fieldset>
       )}
       {mayLive.value ? (
         <div class="stage">{rested.value && <LiveTile camera={camera} purpose={alert.alert_id} />}</div>

@@ -137,7 +137,7 @@ export class Player {
     const ranges = this.buffer?.buffered;
     if (!ranges?.length) return;
     const last_start = ranges.start(ranges.length - 1);
-    const media_s = this.before_s >= last_start ? this.before_s : last_start;
+    const media_s = Math.max(Number.isNaN(this.before_s) ? last_start : this.before_s, last_start);
     const length_s = ranges.end(ranges.length - 1) - media_s;
     if (length_s > 0) this.typical_s = 0.8 * this.typical_s + 0.2 * length_s;
     this.marks.push({ media_s, capture_us });

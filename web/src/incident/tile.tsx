@@ -173,7 +173,6 @@ export function LiveTile({ camera, purpose }: { camera: NearCamera; purpose: str
       data-stale={stale}
       aria-label={t("live.of", { camera: camera.camera_id })}
     >
-      {/* biome-ignore lint/a11y/useMediaCaption: the law forbids recording sound; there is nothing to caption */}
       <video ref={video} hidden={picture === "still"} muted playsInline />
       <canvas ref={canvas} hidden={picture !== "still"} />
       {cover && (

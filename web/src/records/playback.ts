@@ -35,7 +35,7 @@ export class Playback {
   constructor(
     private readonly video: HTMLVideoElement,
     range: Range,
-    private readonly trouble: (what: PlaybackTrouble) => void,
+    trouble: (what: PlaybackTrouble) => void,
   ) {
     this.hls.on(Events.LEVEL_LOADED, () => {
       if (this.wanted_us !== null) this.seek(this.wanted_us);

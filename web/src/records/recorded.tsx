@@ -208,6 +208,7 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
 
   const here = itemAt(timeline, head_us.value);
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: the keys of the controls inside, in one place
     <div class="deck" onKeyDown={(event) => keys(event, toggle, () => head_us.value, seek)}>
       {trouble.value && <p class="why">{troubleWords(trouble.value, camera)}</p>}
       <figure
@@ -215,7 +216,6 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
         hidden={!started.value || trouble.value === "codec"}
         data-picture="recorded"
       >
-        {/* biome-ignore lint/a11y/useMediaCaption: the law forbids recording sound; there is nothing to caption */}
         <video ref={video} muted playsInline />
         {here && isMissing(here) && (
           <div class="cover empty">
