@@ -1,0 +1,34 @@
+"""Write the JSON Schemas and the OpenAPI description: `python tests/contract/regenerate.py`."""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from services.contracts.openapi import openapi  # noqa: E402 - the path comes first
+from services.contracts.schema import schemas  # noqa: E402 - the path comes first
+
+SCHEMAS = ROOT / "services/contracts/schemas"
+OPENAPI = ROOT / "docs/reference/openapi.json"
+
+
+def openapi_text() -> str:
+    """Return the description as it is committed."""
+    return json.dumps(openapi("v1"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write what is new, delete what is gone."""
+    wanted = schemas()
+    for stale in {path.name for path in SCHEMAS.glob("*.json")} - wanted.keys():
+        (SCHEMAS / stale).unlink()
+    for name, text in wanted.items():
+        (SCHEMAS / name).write_bytes(text)
+    OPENAPI.parent.mkdir(parents=True, exist_ok=True)
+    OPENAPI.write_text(openapi_text())
+
+
+if __name__ == "__main__":
+    main()
