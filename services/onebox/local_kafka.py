@@ -238,7 +238,7 @@ class LocalKafka:
         if _UNSYNCED_FORMAT in lines:
             raise UnsyncedFormatError
         what = f"was not ready within {ready_s:.0f} s" if late else f"ended with status {child.returncode} at its start"
-        raise RetryLater(f"Kafka {what}; its log: {self.log}; it said last: {_last_word(child)}")
+        raise RetryLater(f"Kafka {what}; its log: {self.log}; it said last: {child.last_line}")
 
     def _hold_ports(self) -> tuple[int, int]:
         """Choose once and hold them, so that a restart has the address its clients know."""
@@ -279,11 +279,6 @@ class LocalKafka:
         aside = self.data.with_name(f"data.unusable-{day}")
         self.data.rename(aside)
         self._say(f"Kafka's data never reached the disk after its first format; kept as {aside}, formatting again")
-
-
-def _last_word(child: Child) -> str:
-    said = [line for line in child.last_lines if line and not line.startswith("\t")]  # no frames of a stack
-    return said[-1] if said else "nothing"
 
 
 class _Readiness:
