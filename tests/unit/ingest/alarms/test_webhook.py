@@ -74,7 +74,7 @@ async def post(
     client: Any,
     body: Any = None,
     *,
-    token: str | None = "bell-token",
+    token: str | None = "bell-token",  # noqa: S107 - a token of this test
     **headers: str,
 ) -> tuple[int, Any]:
     sent = {"Content-Type": "application/cloudevents+json"} | headers
