@@ -22,7 +22,7 @@ from services.ingest.alarms import normaliser, traceparent
 from services.ingest.alarms.normaliser import BODY_BYTES_MAX, STATUS, Normalised, Refused
 from services.ingest.alarms.publisher import AlarmPublisher
 from services.ingest.registry import Registry
-from services.ingest.secret_files import Tokens
+from services.ingest.tokens import Tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import PoisonMessage, RetryLater
 from services.runtime.kafka_port import Outgoing

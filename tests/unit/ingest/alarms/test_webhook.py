@@ -17,7 +17,7 @@ from services.contracts.alarm import AlarmRaised
 from services.ingest.alarms.publisher import Kept
 from services.ingest.alarms.webhook import Webhook
 from services.ingest.registry import Registry
-from services.ingest.secret_files import Tokens
+from services.ingest.tokens import Tokens
 from services.runtime.clock import FakeClock
 from services.runtime.errors import RetryLater
 from services.runtime.kafka_port import Outgoing
