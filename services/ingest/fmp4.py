@@ -134,7 +134,9 @@ def _moov(facts: SpsFacts, entry: bytes) -> bytes:
     hdlr = _full(b"hdlr", _words(0), b"vide", bytes(12), b"video\x00")
     dinf = _box(b"dinf", _full(b"dref", _words(1), _full(b"url ", flags=1)))
     empty = (_full(name, _words(0)) for name in (b"stts", b"stsc"))
-    stbl = _box(b"stbl", _full(b"stsd", _words(1), entry), *empty, _full(b"stsz", _words(0, 0)), _full(b"stco", bytes(4)))
+    stbl = _box(
+        b"stbl", _full(b"stsd", _words(1), entry), *empty, _full(b"stsz", _words(0, 0)), _full(b"stco", bytes(4))
+    )
     minf = _box(b"minf", _full(b"vmhd", bytes(8), flags=1), dinf, stbl)
     trak = _box(b"trak", tkhd, _box(b"mdia", mdhd, hdlr, minf))
     mvex = _box(b"mvex", _full(b"trex", _words(1, 1, 0, 0, OTHER_FLAGS)))

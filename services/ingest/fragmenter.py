@@ -353,9 +353,7 @@ class Fragmenter:
             end_us = self._clock.end_us or 0
             media_end = 0 if self._clock.end_us is None else self._clock.end_media_90k
             self._sink.run_ended(
-                RunEnd(
-                    run=self.run, end_us=end_us, media_end_90k=media_end, cause=missing.cause, detail=missing.detail
-                )
+                RunEnd(run=self.run, end_us=end_us, media_end_90k=media_end, cause=missing.cause, detail=missing.detail)
             )
             self.run += 1
         self._run_dts = None

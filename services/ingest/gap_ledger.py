@@ -69,7 +69,7 @@ class GapLedger:
             ("first_seq", end.first_seq), ("last_seq", end.last_seq),
         )  # fmt: skip
         evidence |= {name: value for name, value in facts if value is not None}
-        self._open = self._gap(self._covered_to_us, None, end.cause, end.detail.value, evidence, now_us)
+        self._open = self._gap(self._covered_to_us, end.cause, end.detail.value, evidence, now_us)
         return [self._open]
 
     def stopped(self, now_us: UtcMicroseconds) -> list[Gap]:
@@ -78,7 +78,7 @@ class GapLedger:
 
     def hole(self, hole: Hole, now_us: UtcMicroseconds) -> list[Gap]:
         """Write a hole inside a running session."""
-        gap = self._gap(hole.from_us, None, hole.cause, hole.detail.value, dict(hole.evidence), now_us)
+        gap = self._gap(hole.from_us, hole.cause, hole.detail.value, dict(hole.evidence), now_us)
         self._covered_to_us = max(self._covered_to_us, hole.to_us)
         return [gap, _closed(gap, hole.to_us, now_us)]
 
@@ -92,7 +92,7 @@ class GapLedger:
         )
         if not goes_on:
             records += self.lost_over(now_us)
-            self._lost = self._gap(lost.from_us, None, lost.cause, lost.detail, {}, now_us)
+            self._lost = self._gap(lost.from_us, lost.cause, lost.detail, {}, now_us)
             records.append(self._lost)
         self._lost_to_us = max(self._lost_to_us if goes_on else 0, lost.to_us)
         self._lost_fragments += 1
@@ -115,7 +115,6 @@ class GapLedger:
     def _gap(
         self,
         from_us: UtcMicroseconds,
-        to_us: UtcMicroseconds | None,
         cause: GapCause,
         detail: str,
         evidence: dict[str, int | str],
@@ -126,7 +125,7 @@ class GapLedger:
             camera_id=self._camera_id,
             stream=self._stream,
             from_us=from_us,
-            to_us=to_us,
+            to_us=None,
             cause=cause,
             detail=detail,
             evidence=evidence,
