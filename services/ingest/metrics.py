@@ -7,16 +7,18 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from services.runtime.metrics import REGISTRY
+
 _PREFIX: Final = "safealley_ingest_"
 _CAMERA: Final = ("camera",)
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-    return Counter(_PREFIX + name, text, labels)
+    return Counter(_PREFIX + name, text, labels, registry=REGISTRY)
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
-    return Gauge(_PREFIX + name, text, labels)
+    return Gauge(_PREFIX + name, text, labels, registry=REGISTRY)
 
 
 # Per camera: at most eight series.
@@ -34,7 +36,10 @@ GAP_SECONDS = _counter("gap_seconds_total", "Seconds without footage, by who is 
 CONNECTS = _counter("session_connects_total", "Sessions tried, by what became of them", ("result",))
 RECONNECTS = _counter("session_reconnects_total", "Sessions that ended, by cause", ("cause",))
 HANDSHAKE_SECONDS = Histogram(
-    _PREFIX + "session_handshake_seconds", "Connect to first key picture", buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
+    _PREFIX + "session_handshake_seconds",
+    "Connect to first key picture",
+    registry=REGISTRY,
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
 )
 
 # publisher
@@ -43,6 +48,7 @@ FRAGMENT_BYTES = _counter("publisher_bytes_total", "Fragment bytes that Kafka ac
 FRAGMENT_ACK_SECONDS = Histogram(
     _PREFIX + "publisher_ack_seconds",
     "Fragment handed over to acknowledged",
+    registry=REGISTRY,
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60),
 )
 BUFFERED_BYTES = _gauge("publisher_buffered_bytes", "Fragment bytes that wait for Kafka")
@@ -74,6 +80,7 @@ DOOR_UNKEPT = _counter("webhook_unkept_total", "Events that neither Kafka nor th
 DOOR_SECONDS = Histogram(
     _PREFIX + "webhook_seconds",
     "Post to acknowledgement",
+    registry=REGISTRY,
     buckets=(0.002, 0.005, 0.01, 0.015, 0.03, 0.06, 0.25, 1, 2.5),
 )
 ALARMS_PUBLISHED = _counter("alarms_published_total", "Alarm records by way", ("result",))

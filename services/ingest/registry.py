@@ -16,8 +16,8 @@ import msgspec
 from services.contracts.device import CameraStream, Device, DeviceKind, Record
 from services.contracts.site import Name, Site
 from services.contracts.units import Identifier, StreamName
-from services.ingest.secret_files import valid_ref
 from services.runtime import yaml_file
+from services.runtime.settings import SECRET_REF
 from services.runtime.yaml_file import Located
 
 T = TypeVar("T")
@@ -275,7 +275,7 @@ def _device(entry: Located, sites: Mapping[str, Site]) -> Device:
     if site is None:
         raise entry.error(f"no site {written.site_id!r} in this file: add it under 'sites'", "site_id")
     _check_place(entry, written.lon, written.lat)
-    if written.secret_ref is not None and not valid_ref(written.secret_ref):
+    if written.secret_ref is not None and SECRET_REF.fullmatch(written.secret_ref) is None:
         raise entry.error("names a file in the secrets directory: lower case, digits, '.', '_', '-'", "secret_ref")
     if written.heartbeat_s is not None and not 1 <= written.heartbeat_s <= HEARTBEAT_S_MAX:
         raise entry.error(f"must be 1 to {HEARTBEAT_S_MAX}; the unit is seconds", "heartbeat_s")

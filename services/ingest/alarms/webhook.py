@@ -18,13 +18,14 @@ from services.contracts import codec
 from services.contracts.console import Problem
 from services.contracts.topics import ALARMS
 from services.ingest import metrics
-from services.ingest.alarms import normaliser, traceparent
+from services.ingest.alarms import normaliser
 from services.ingest.alarms.normaliser import BODY_BYTES_MAX, STATUS, Normalised, Refused
 from services.ingest.alarms.publisher import AlarmPublisher
 from services.ingest.registry import Registry
-from services.ingest.secret_files import Tokens
+from services.ingest.tokens import Tokens
 from services.runtime.clock import Clock
 from services.runtime.errors import PoisonMessage, RetryLater
+from services.runtime.http_server import child_traceparent
 from services.runtime.kafka_port import Outgoing
 
 log = structlog.get_logger()
@@ -90,7 +91,7 @@ class Webhook:
             device,
             registry.site_of(device),
             received_us=received_us,
-            traceparent=traceparent.given_or_new(headers.get("traceparent")),
+            traceparent=child_traceparent(headers.get("traceparent")),
         )
 
     async def _once(self, event: Normalised) -> None:
