@@ -37,8 +37,10 @@ class Partition:
         self.claim = claim
         self.state = state
         self.position = 0
+        self.restored = False
         self.serving = False
         self.lost = False
+        self.lost_ns = 0
 
     def require(self) -> None:
         """Raise OwnershipLost when another process decides this partition."""
@@ -73,8 +75,11 @@ class Changelog:
 
     async def write_again(self, partition: Partition, key: str) -> None:
         """Write our own state of a key, so that compaction cannot keep what a former owner wrote behind us."""
-        alert = partition.state.get(key)
         self._metrics.rewritten.inc()
+        if key == fence_key(partition.index):
+            await self.fence(partition)
+            return
+        alert = partition.state.get(key)
         if alert is None:
             await self._tombstone(partition, key, partition.state.tombstone_version(key) or 0)
             return
@@ -92,7 +97,7 @@ class Changelog:
         """Write the first record of a new owner; return where it stands in `alerts`."""
         claim = partition.claim
         body = codec.encode(PartitionFence(partition=partition.index, owner=claim.owner, started_us=claim.started_us))
-        key = f"fence/{partition.index}"
+        key = fence_key(partition.index)
         envelope = self._envelope(partition, f"{key}/{claim.epoch}", PartitionFence.TYPE, key)
         await self._send(partition, self._outgoing(partition, ALERT_EVENTS.name, key, body, envelope))
         return await self._send(partition, self._outgoing(partition, ALERTS.name, key, body, envelope))
@@ -187,13 +192,16 @@ class Fold:
                 body = codec.decode_event(record.headers, record.value).body
             except ContractError as error:
                 self.unreadable += 1
-                log.error(  # noqa: TRY400 - the error names what is wrong, a traceback adds nothing
-                    "changelog.unreadable", partition=record.partition, offset=record.offset, error=str(error)
-                )
+                log.error("changelog.unreadable", partition=record.partition, offset=record.offset, error=str(error))
                 continue
             if isinstance(body, Alert):
                 found.append(body)
         return found
+
+
+def fence_key(partition: int) -> str:
+    """Return the key of a partition's fence."""
+    return f"fence/{partition}"
 
 
 def epoch_of(record: Record) -> int:
