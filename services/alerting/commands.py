@@ -74,7 +74,7 @@ def decide(alert: Alert, asked: Asked) -> Decision:
     if (first := _answered(alert, command)) is not None:
         if first.body_sha256 == command.body_sha256 and first.verb == command.verb:
             return Decision(_again(alert, asked), CommandReason.ANSWERED_BEFORE)
-        return _refuse(alert, asked, "unprocessable", CommandReason.KEY_REUSED)
+        return _refuse(alert, asked, "other_body", CommandReason.KEY_REUSED)
     if command.role not in ROLES[command.verb]:
         return _refuse(alert, asked, "forbidden", CommandReason.ROLE)
     if command.jurisdiction != alert.jurisdiction:
@@ -112,7 +112,7 @@ def _apply(alert: Alert, asked: Asked) -> Decision:
     command, _, now_us = asked
     disposition = _disposition(command, now_us) if command.verb == "dispose" else None
     if command.verb == "dispose" and disposition is None:
-        return _refuse(alert, asked, "unprocessable", CommandReason.BODY_INVALID)
+        return _refuse(alert, asked, "illegal_arc", CommandReason.BODY_INVALID)
     stimulus = Stimulus(column=_COLUMNS[command.verb], at_us=now_us, role=command.role)
     answer = lifecycle.apply(alert.isa, subject(alert), stimulus)
     if answer.kind is not Kind.APPLIED:

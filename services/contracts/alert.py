@@ -13,7 +13,7 @@ Priority = Literal["emergency", "high", "medium", "low"]
 DispositionCode = Literal[
     "Founded", "Unfounded", "Mistaken", "Malfunction", "Test", "Referred", "NoAction", "Duplicate"
 ]
-CommandResult = Literal["applied", "stale", "illegal_arc", "forbidden", "unprocessable"]
+CommandResult = Literal["applied", "stale", "illegal_arc", "forbidden", "other_body"]
 ALARM_IDS_MAX = 256
 COMMANDS_MAX = 256
 _ALERT_IDS = uuid.UUID("8a5a0f0e-0d53-5a53-8d8f-53d8f2b7f0aa")
