@@ -168,6 +168,16 @@ class FakeGateway:
         self.freeze(camera)
         self._run(self._tell_gap(camera, cause))
 
+    def wait_for(self, condition: Callable[[], bool], deadline_s: float = 10) -> None:
+        """Return once the page has said what is awaited."""
+
+        async def until() -> None:
+            async with asyncio.timeout(deadline_s):
+                while not condition():
+                    await asyncio.sleep(0.02)
+
+        self._run(until())
+
     def alert(self, alert_id: str) -> Alert:
         return self._alerts[alert_id].alert
 
