@@ -5,7 +5,7 @@ import { request } from "./http";
 import { lang } from "./i18n";
 
 const SESSION = "/api/v1/session";
-const LIVE_ROLES = ["operator", "supervisor", "police_liaison"];
+const LIVE_ROLES = ["operator", "supervisor"];
 const RECORDED_ROLES = ["supervisor", "auditor"];
 const COMMAND_ROLES = ["operator", "supervisor"];
 
