@@ -173,8 +173,18 @@ class LiveErr(Struct, frozen=True, kw_only=True, tag_field="op", tag="err"):
     code: Literal["unknown_camera", "forbidden", "not_recording", "no_still", "overload"]
 
 
+class LiveKey(Struct, frozen=True, kw_only=True, tag_field="op", tag="key"):
+    """The next binary fragment of this channel starts with a key picture.
+
+    Said by ingest to the gateway alone: so the relay can keep the newest GOP for a window that joins,
+    and drop to the next key picture, without opening a fragment.
+    """
+
+    ch: int
+
+
 LiveClientSays = Sub | Unsub | LiveStats
-LiveServerSays = LiveInit | LiveDrop | LiveGap | LiveErr
+LiveServerSays = LiveInit | LiveKey | LiveDrop | LiveGap | LiveErr
 
 
 class AckBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
