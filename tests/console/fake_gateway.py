@@ -37,9 +37,7 @@ ENTRY_S: Final = 2
 SEGMENT_ENTRIES: Final = 30
 US: Final = 1_000_000
 EPOCH: Final = 1_764_000_000_000_000
-CSP: Final = (
-    "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'"
-)
+CSP: Final = "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'"
 HEVC: Final = "hev1.1.6.L93.B0"
 SITES: Final = (
     Site(site_id="alley-07", name=Name(ko="성북로 안심골목 7호", en="Seongbuk-ro Safe Alley 7"), jurisdiction="11290",
@@ -107,7 +105,10 @@ class FakeGateway:
 
     def __init__(self, bundle_dir: Path) -> None:
         self.seen = Seen()
-        self.holes = [Hole(from_s=1320, to_s=1304, cause="network_loss"), Hole(from_s=3600, to_s=2400, cause="not_scheduled")]
+        self.holes = [
+            Hole(from_s=1320, to_s=1304, cause="network_loss"),
+            Hole(from_s=3600, to_s=2400, cause="not_scheduled"),
+        ]
         self.started_us = _now_us() // (ENTRY_S * US) * (ENTRY_S * US)
         self.origin = ""
         self._bundle_dir = bundle_dir
@@ -331,7 +332,9 @@ class FakeGateway:
         known = self._answers.get(key)
         if known is not None:
             same = known[0] == body
-            return _raw(known[1], known[2]) if same else _problem(422, "unprocessable", "the key belongs to another body")
+            return (
+                _raw(known[1], known[2]) if same else _problem(422, "unprocessable", "the key belongs to another body")
+            )
         answer = await self._decide(person, request.match_info["id"], request.match_info["verb"], body, key)
         self._answers[key] = (body, answer.status, bytes(answer.body))  # type: ignore[arg-type]
         return answer
@@ -458,7 +461,9 @@ class FakeGateway:
                  "#EXT-X-INDEPENDENT-SEGMENTS", f"#EXT-X-MEDIA-SEQUENCE:{0}", '#EXT-X-MAP:URI="init.mp4"']  # fmt: skip
         for index in range(first, last):
             lines += self._entry(index, index * entry_us)
-        return web.Response(text="\n".join([*lines, "#EXT-X-ENDLIST", ""]), content_type="application/vnd.apple.mpegurl")
+        return web.Response(
+            text="\n".join([*lines, "#EXT-X-ENDLIST", ""]), content_type="application/vnd.apple.mpegurl"
+        )
 
     def _entry(self, index: int, at_us: int) -> list[str]:
         lines = [f"#EXT-X-PROGRAM-DATE-TIME:{_rfc3339(at_us)}", f"#EXTINF:{ENTRY_S}.000,"]
