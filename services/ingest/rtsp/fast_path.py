@@ -6,19 +6,17 @@ Wake-ups and packets are what a camera costs, so the loop makes no object and wr
 
 from collections import Counter
 from dataclasses import dataclass
-from struct import Struct, error as StructError
+from struct import Struct
 from types import ModuleType
 from typing import Final, Protocol
 
 from services.contracts.gap import GapCause
-from services.ingest import fmp4
 from services.ingest.fragmenter import BROKEN, DATA_AT, KEY, SIGNED, Fragmenter, Missing
 from services.ingest.media_types import EndDetail, Finding, FragmentSink, InitSegment, PacketLoss
-from services.ingest.parameter_sets import h264 as read_h264, h265 as read_h265
 from services.ingest.rtsp import rtp
 from services.ingest.rtsp.depacketiser import h264, h265
 from services.ingest.rtsp.depacketiser.parameters import ParameterSets
-from services.ingest.rtsp.depacketiser.steps import END, MIDDLE, START, WHOLE, Step
+from services.ingest.rtsp.depacketiser.steps import END, MIDDLE, WHOLE, Step
 from services.ingest.rtsp.errors import BitstreamError, MessageError, PacketError
 from services.ingest.rtsp.framing import STRAY_BYTES_MAX, Found, next_piece
 from services.ingest.rtsp.sdp import VideoTrack
@@ -121,7 +119,7 @@ class MediaParser:
         self._loss: PacketLoss | None = None
         self._missing: Missing | None = None
 
-    def feed(self, data: bytearray | memoryview, p: int, end: int, now_us: int) -> int:
+    def feed(self, data: bytearray | memoryview, p: int, end: int, now_us: int) -> int:  # noqa: PLR0915 - one loop with local names is the point (hotpath.md, shape 4)
         """Parse `data[p:end]`; return where the first incomplete piece begins.
 
         At least SLACK_BYTES must be readable behind `end`. Cost: hotpath.md.
@@ -236,7 +234,7 @@ class MediaParser:
         for step in steps:
             self._step(view, step, packet.timestamp, now_us)
         if packet.marker:
-            self._marker(packet.timestamp, now_us)
+            self._marker(now_us)
 
     def _other_channel(self, view: memoryview, p: int, q: int, channel: int, now_us: int) -> None:
         if channel != self._control:
@@ -400,16 +398,17 @@ class MediaParser:
             self._scan_left -= 1
         elif is_slice and not self._annexb:
             return
-        if data.find(_START_CODE, nal + 4, end) >= 0:
-            self._split(nal, end)
-        else:
+        # A signing SEI may hold a start code (seen in ONVIF's own test clip): SEI stays as sent.
+        if self._codec.is_sei(kind) or data.find(_START_CODE, nal + 4, end) < 0 or not self._split(nal, end):
             self._note(kind, nal + 4, end)
 
-    def _split(self, nal: int, end: int) -> None:
-        """Cut a NAL at the Annex B start codes inside it (H04, H06)."""
-        self._annexb = True
+    def _split(self, nal: int, end: int) -> bool:
+        """Cut a NAL at the Annex B start codes inside it (H04, H06); False: what stands there are no NAL units."""
         pieces = [piece.rstrip(b"\x00") for piece in bytes(self._out.view[nal + 4 : end]).split(_START_CODE)]
         pieces = [piece for piece in pieces if piece]
+        if not pieces or not all(self._codec.is_known(piece[0]) for piece in pieces):
+            return False
+        self._annexb = True
         self.rejected["annexb_start_code"] += 1
         self._o = nal
         self._nals += len(pieces) - 1
@@ -419,6 +418,7 @@ class MediaParser:
             self._out.view[self._o + 4 : self._o + 4 + len(piece)] = piece
             self._o += 4 + len(piece)
             self._note(self._codec.kind_of(piece[0]), self._o - len(piece), self._o)
+        return True
 
     def _note(self, kind: int, start: int, end: int) -> None:
         codec = self._codec
@@ -430,7 +430,7 @@ class MediaParser:
         elif codec.is_sei(kind):
             self._signed = self._signed or any(self._out.data.find(uuid, start, end) >= 0 for uuid in _SIGNATURES)
 
-    def _marker(self, stamp: int, now_us: int) -> None:
+    def _marker(self, now_us: int) -> None:
         if self._nal != _NONE:
             self._end_nal()
         if self._damaged:
@@ -467,7 +467,7 @@ class MediaParser:
         flags = (KEY if key else 0) | (BROKEN if self._broken else 0) | (SIGNED if signed else 0)
         missing = self._tell_loss() if self._loss is not None else None
         self.units += 1
-        self._o = self._unit = fragmenter.unit(self._o, self._stamp, flags, now_us, init, missing)
+        self._o = self._unit = fragmenter.unit(self._o, self._stamp, flags, now_us, init=init, missing=missing)
         self._out = fragmenter.buffer
 
     def _new_init(self) -> InitSegment | None:
