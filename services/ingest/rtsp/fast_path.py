@@ -127,8 +127,9 @@ class MediaParser:
         unpack, pack = _HEAD.unpack_from, _LENGTH.pack_into
         view = memoryview(data)
         hevc, video = self._hevc, self._video
-        fragment_kind = 49 if hevc else 28
-        head = 19 if hevc else 18
+        # A fragment that starts a slice which is no key picture: types 0 and 1 (H.265), 1 (H.264).
+        fragment_kind, head, slice_mask = (49, 19, 0xFE) if hevc else (28, 18, 0xDF)
+        slice_start = 0x80 if hevc else 0x81
         plain = self._payload_type if self.playing else 256
         marked = plain | 128
         ssrc = self.ssrc
@@ -147,7 +148,8 @@ class MediaParser:
                 plain = self._payload_type if self.playing else 256
                 marked = plain | 128
                 video, hevc = self._video, self._hevc
-                fragment_kind, head = (49, 19) if hevc else (28, 18)
+                fragment_kind, head, slice_mask = (49, 19, 0xFE) if hevc else (28, 18, 0xDF)
+                slice_start = 0x80 if hevc else 0x81
                 ssrc = self.ssrc
                 self._out.ensure(self._o, end - p + ROOM_BYTES)
                 out, o, nal, seq_next = self._out.view, self._o, self._nal, self._next_seq
@@ -171,15 +173,43 @@ class MediaParser:
                         pack(out, nal, e - nal - 4)
                         self._o, self._nal, self._next_seq = e, _NONE, (seq + 1) & 0xFFFF
                         self._end_unit(now_us)
-                        self._out.ensure(self._o, end - p + ROOM_BYTES)
                         out, o, nal, seq_next = self._out.view, self._o, self._nal, self._next_seq
+                        if o + end - p + ROOM_BYTES > len(out):
+                            self._out.ensure(o, end - p + ROOM_BYTES)
+                            out = self._out.view
                         p = q
                         continue
+                elif (
+                    kind == fragment_kind
+                    and nal < 0
+                    and second == plain
+                    and fu & slice_mask == slice_start
+                    and self._scan_left <= 0
+                    and not (self._damaged or self._annexb)
+                    and (not self._slices or stamp == self._stamp)
+                ):
+                    self._slices = self._nal_slice = True
+                    self._stamp = stamp
+                    nal = o
+                    if hevc:
+                        out[o + 4], out[o + 5] = (b0 & 0x81) | (fu & 0x3F) << 1, b1
+                        o += 6
+                    else:
+                        out[o + 4] = (b0 & 0xE0) | (fu & 0x1F)
+                        o += 5
+                    e = o + q - p - head
+                    out[o:e] = view[p + head : q]
+                    o = e
+                    seq_next = (seq + 1) & 0xFFFF
+                    p = q
+                    continue
             self._o, self._nal, self._next_seq = o, nal, seq_next
             self._packet(view, p, q, now_us)
             ssrc = self.ssrc
-            self._out.ensure(self._o, end - p + ROOM_BYTES)
             out, o, nal, seq_next = self._out.view, self._o, self._nal, self._next_seq
+            if o + end - p + ROOM_BYTES > len(out):
+                self._out.ensure(o, end - p + ROOM_BYTES)
+                out = self._out.view
             p = q
         self._o, self._nal, self._next_seq = o, nal, seq_next
         return p
