@@ -6,7 +6,7 @@ tests/conformance runs one suite on this and on the real adapter.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,6 +37,7 @@ from services.runtime.kafka_port import (
     TopicSpec,
 )
 from services.runtime.partitioner import partition_of
+from services.runtime.waits import within
 
 POLL_BYTES_MAX: Final = 1024 * 1024
 _AHEAD_MS_MAX: Final = 3_600_000
@@ -293,7 +294,8 @@ class _Positions:
         self.woken.clear()
         records = self._take(places)
         if not records and timeout_s > 0:
-            await first_of(self.woken.wait(), self.kafka.clock.sleep(timeout_s))
+            with suppress(TimeoutError):
+                await within(timeout_s, self.woken.wait(), clock=self.kafka.clock)
             records = self._take(places)
         return records
 
@@ -314,19 +316,6 @@ class _Positions:
             self.at[place] = wanted + len(taken)
             records += taken
         return records
-
-
-async def first_of(*waits: Awaitable[object]) -> None:
-    """Wait for the first; cancel the others."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 class _Reader(_Positions):

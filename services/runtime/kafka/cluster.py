@@ -13,7 +13,7 @@ from services.runtime.errors import PoisonMessage, RetryLater, SettingsError
 from services.runtime.kafka import translate
 from services.runtime.kafka.client_settings import GROUPS, PRODUCERS, READER, GroupSettings
 from services.runtime.kafka.group import AioGroup
-from services.runtime.kafka.producer import AioProducer, Partitions, RecordProducer, VideoProducer, running
+from services.runtime.kafka.producer import AioProducer, Partitions, RecordProducer, VideoProducer
 from services.runtime.kafka.reader import AioReader
 from services.runtime.kafka_port import (
     GroupConsumer,
@@ -26,6 +26,7 @@ from services.runtime.kafka_port import (
     Start,
     TopicSpec,
 )
+from services.runtime.waits import beside
 
 ADMIN_TIMEOUT_MS: Final = 15_000
 CREATE_S: Final = 30.0
@@ -81,7 +82,7 @@ class AioKafka:
             opened = _KINDS[profile](
                 client, PRODUCERS[profile], partitions=Partitions(self._counts), clock=self._clock
             )  # fmt: skip
-            async with running(opened):
+            async with beside(opened.reap(), name="kafka-send-deadlines"):
                 yield opened
         finally:
             await translate.stop(client, f"producer {profile.value}")

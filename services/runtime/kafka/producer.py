@@ -7,8 +7,7 @@ cost more than the send's own bookkeeping.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -218,15 +217,3 @@ class VideoProducer(AioProducer):
         batch.close()
         future: asyncio.Future[Any] = await client.send_batch(batch, record.topic, partition=partition)
         return future
-
-
-@asynccontextmanager
-async def running(producer: AioProducer) -> AsyncIterator[AioProducer]:
-    """Run the producer's reaper."""
-    reaper = asyncio.create_task(producer.reap(), name="kafka-send-deadlines")
-    try:
-        yield producer
-    finally:
-        reaper.cancel()
-        with suppress(asyncio.CancelledError):
-            await reaper
