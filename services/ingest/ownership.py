@@ -79,9 +79,7 @@ class CameraClaim:
             while self._claim is None:
                 try:
                     await self._claims.caught_up()
-                    self._claim = await self._claims.claim(
-                        self._camera_id, owner=self._owner, live_url=self._live_url
-                    )
+                    self._claim = await self._claims.claim(self._camera_id, owner=self._owner, live_url=self._live_url)
                 except RetryLater as error:
                     metrics.CLAIMS.labels("again").inc()
                     log.info("ownership.claim_waits", camera_id=self._camera_id, reason=str(error))

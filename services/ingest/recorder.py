@@ -74,6 +74,9 @@ class LiveView(Protocol):
     def opened(self, session: Session) -> None:
         """A session runs; ask it for pictures."""
 
+    def recording(self) -> None:
+        """There are pictures now: whoever waits for them may watch."""
+
     def live(self, fragment: LiveFragment) -> None:
         """The newest units, while somebody watches."""
 
@@ -102,7 +105,9 @@ class Parts:
 class Recorder:
     """`run` until `stop`; `tick` once a second."""
 
-    def __init__(self, device: Device, stream: CameraStream, *, parts: Parts, claim: CameraClaim, live: LiveView) -> None:
+    def __init__(
+        self, device: Device, stream: CameraStream, *, parts: Parts, claim: CameraClaim, live: LiveView
+    ) -> None:
         self.device = device
         self._stream = stream
         self._parts = parts
@@ -132,19 +137,16 @@ class Recorder:
 
     async def run(self) -> None:
         """Record until stopped; what was cut is acknowledged or is a gap when this returns."""
-        sending = asyncio.create_task(self._lane.run(), name=f"lane {self.device.device_id}")
-        claiming = asyncio.create_task(self._claim_when_seen(), name=f"claim {self.device.device_id}")
-        stopped = asyncio.create_task(self._record_until_stopped())
-        try:
-            await asyncio.wait({sending, claiming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if claiming.done() and not stopped.done() and not sending.done():
-                await claiming
-                await asyncio.wait({sending, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            # A lane never ends by itself: if it did, this raises what ended it.
-            await (sending if sending.done() else stopped)
-        finally:
-            stopped.cancel()
-            await self._finish(sending, claiming)
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(self._lane.run(), name=f"lane {self.device.device_id}")
+            claiming = tasks.create_task(self._claim_when_seen(), name=f"claim {self.device.device_id}")
+            try:
+                await self._record_until_stopped()
+            finally:
+                await self._flush(sending)
+                self._close()
+                sending.cancel()
+                claiming.cancel()
 
     def stop(self) -> None:
         self._stop.set()
@@ -266,21 +268,23 @@ class Recorder:
         self._lane.claimed(await self._claim.epoch())
         self._say_state()
 
-    async def _finish(self, sending: "asyncio.Task[None]", claiming: "asyncio.Task[None]") -> None:
+    async def _flush(self, sending: "asyncio.Task[None]") -> None:
+        """Let the lane send what waits, for a while."""
         flushing = asyncio.ensure_future(self._lane.flushed())
         try:
-            if not sending.done():
-                await asyncio.wait({flushing, sending}, timeout=_FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({flushing, sending}, timeout=_FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (flushing, sending, claiming):
-                task.cancel()
-            await asyncio.gather(flushing, sending, claiming, return_exceptions=True)
-            for lost in self._lane.abandon():
-                self.lost(lost)
-            self._write(self._ledger.stopped(self._clock.now_us()))
-            self._live.closed(self._clock.now_us(), "operator_stop")
-            if not self.device.enabled:
-                self._enter("disabled", "operator_stop")
+            flushing.cancel()
+
+    def _close(self) -> None:
+        """Name what could not be sent, and leave no gap open: nobody would know of it any more."""
+        for lost in self._lane.abandon():
+            self.lost(lost)
+        now_us = self._clock.now_us()
+        self._write(self._ledger.stopped(now_us))
+        self._live.closed(now_us, "operator_stop")
+        if not self.device.enabled:
+            self._enter("disabled", "operator_stop")
 
     # --- what its session says (FragmentSink)
 
@@ -338,6 +342,7 @@ class Recorder:
             self._media_from_s = self._clock.monotonic_ns() / 1e9
         self._offline_from_us = None
         self._enter("recording", "")
+        self._live.recording()
         if self._alarmed:
             self._alarmed = False
             self._parts.offline_alarm(self.device, False, self._clock.now_us(), "")
