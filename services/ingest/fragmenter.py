@@ -86,6 +86,9 @@ class _Closed:
     missing: Missing | None
 
 
+_Waiting = tuple[int, int, int, InitSegment | None, Missing | None]
+
+
 class Fragmenter:
     """One stream's fragments. The parser calls `unit` when an access unit is complete."""
 
@@ -111,9 +114,11 @@ class Fragmenter:
         self._keyframe = False
         self._recv_first_us = 0
         self._recv_last_us = 0
-        self._waiting: list[tuple[int, int, int, InitSegment | None]] = []
+        self._waiting: list[_Waiting] = []
         self._held: list[_Closed] = []
-        self._missing: Missing | None = None
+        self._front: Missing | None = None  # of the open fragment
+        self._run_missing: Missing | None = None
+        self._dropped: Missing | None = None
         self._next_run: Missing | None = None
         self._gop: list[LiveFragment] = []
         self._gop_bytes = 0
@@ -133,33 +138,38 @@ class Fragmenter:
     def parted_us(self) -> int:
         return self._clock.parted_us
 
-    def unit(self, end: int, stamp: int, flags: int, recv_us: int, init: InitSegment | None = None) -> int:
+    def unit(
+        self,
+        end: int,
+        stamp: int,
+        flags: int,
+        recv_us: int,
+        *,
+        init: InitSegment | None = None,
+        missing: Missing | None = None,
+    ) -> int:
         """Take the access unit that ends at `end` of `buffer`; return where the next one begins.
 
-        `buffer` may be another one afterwards. `init` is given with the key unit that needs it.
+        `buffer` may be another one afterwards. `init` comes with the key unit that needs it; `missing`
+        says why a hole in front of this unit would be there, if there is one.
         """
         self.units += 1
-        self._waiting.append((end, flags, recv_us, init))
+        waiting = self._waiting
+        waiting.append((end, flags, recv_us, init, missing))
         if self._next_run is not None and flags & KEY:
             self.new_run(self._next_run)
         for place in self.timeline.push(stamp, recv_us):
             end = self._place(place)
         return self._waiting[-1][0] if self._waiting else end
 
-    def explain(self, missing: Missing) -> None:
-        """Say why a hole in front of the next unit would be there, if there is one."""
-        self._missing = missing
-
-    def new_run(self, missing: Missing) -> None:
-        """Begin a new run with the next unit that is placed."""
+    def new_run(self, missing: Missing) -> int:
+        """Begin a new run with the next unit that is pushed; return where it is written."""
         self._next_run = None
-        waiting = self._waiting[-1:]
         for place in self.timeline.flush():
             self._place(place)
-        if waiting and not self._waiting:
-            return
         self.timeline.new_run()
         self._begin_run(missing)
+        return DATA_AT
 
     def new_run_at_key(self, missing: Missing) -> None:
         """Begin a new run with the next key unit (a stepped host clock; no unit is lost)."""
@@ -186,7 +196,7 @@ class Fragmenter:
 
     def _place(self, place: Place) -> int:
         """Give a waiting unit its place, closing what stands before it first; return the write offset."""
-        end, flags, recv_us, init = self._waiting.pop(0)
+        end, flags, recv_us, init, missing = self._waiting.pop(0)
         how, dts, offset = place
         if self._dts and (
             how != ON_LINE
@@ -198,16 +208,16 @@ class Fragmenter:
         ):
             end -= self._close(dts if how == ON_LINE else None, end)
         if how == NEW_RUN:
-            self._begin_run(
-                self._missing or Missing(cause="stream_error", detail=EndDetail.RTP_DISCONTINUITY, evidence={})
-            )
-        elif how != ON_LINE and self._missing is None:
-            self._missing = Missing(cause="device_offline", detail=EndDetail.STALL, evidence={})
+            self._begin_run(missing or Missing(cause="stream_error", detail=EndDetail.RTP_DISCONTINUITY, evidence={}))
+        elif how != ON_LINE and missing is None:
+            missing = Missing(cause="device_offline", detail=EndDetail.STALL, evidence={})
         if init is not None:
             self._init = init
         if self._run_dts is None:
             self._run_dts = dts
         if not self._dts:
+            self._front = missing or self._run_missing
+            self._run_missing = None
             self._flags = 0
             self._keyframe = bool(flags & KEY)
             self._recv_first_us = recv_us
@@ -238,9 +248,8 @@ class Fragmenter:
         closed = self._describe(buffer, data_end, until)
         self.buffer = following
         shift = data_end - DATA_AT
-        self._waiting = [(end - shift, flags, recv_us, init) for end, flags, recv_us, init in self._waiting]
+        self._waiting = [(unit[0] - shift, *unit[1:]) for unit in self._waiting]
         self._ends, self._dts, self._offsets = [], [], []
-        self._missing = None
         self._live_from = 0
         self._live_sent = []
         self._held.append(closed)
@@ -266,7 +275,7 @@ class Fragmenter:
             flags=self._flags,
             keyframe=self._keyframe,
             units=len(self._dts),
-            missing=self._missing,
+            missing=self._front,
         )
         if self._keep_gop:
             self._remember(closed)
@@ -301,7 +310,12 @@ class Fragmenter:
 
     def _publish(self, closed: _Closed) -> None:
         placement = self._clock.place(closed.media_start_90k, closed.media_90k, closed.recv_last_us)
-        self._say_hole(closed.missing, placement.start_us)
+        if self._out > BUFFERS_MAX:
+            self._out -= 1
+            self._dropped = Missing(cause="kafka_unavailable", detail=EndDetail.NO_BUFFER, evidence={})
+            return
+        self._say_hole(closed.missing or self._dropped, placement.start_us)
+        self._dropped = None
         self._last_end_us = placement.start_us + placement.wall_us
         fmp4.write_time(closed.buffer.data, closed.start, placement.start_us)
         view = closed.buffer.view[closed.start : closed.end]
@@ -346,19 +360,21 @@ class Fragmenter:
     def _begin_run(self, missing: Missing) -> None:
         """End the current run, if it has anything, and let the next unit begin another."""
         if self._dts:
-            moved = self._close(None, self._ends[-1])
-            del moved
+            self._close(None, self._ends[-1])
         self._publish_held()
         if self._run_dts is not None:
-            end_us = self._clock.end_us or 0
-            media_end = 0 if self._clock.end_us is None else self._clock.end_media_90k
-            self._sink.run_ended(
-                RunEnd(run=self.run, end_us=end_us, media_end_90k=media_end, cause=missing.cause, detail=missing.detail)
+            ended = RunEnd(
+                run=self.run,
+                end_us=self._clock.end_us or 0,
+                media_end_90k=self._clock.end_media_90k,
+                cause=missing.cause,
+                detail=missing.detail,
             )
+            self._sink.run_ended(ended)
             self.run += 1
         self._run_dts = None
         self._clock = RunClock(self._last_end_us or 0)
-        self._missing = missing
+        self._run_missing = missing
         self._gop = []
         self._gop_bytes = 0
 

@@ -157,6 +157,18 @@ def h265(nal: bytes) -> SpsFacts:
     )
 
 
+def set_id(codec: str, kind: int, nal: bytes) -> int:
+    """Return a set's own id, as far as it tells sets of one kind apart; 0 where it cannot be read."""
+    try:
+        if codec == "h264":
+            return _Bits(nal[4:68] if kind == 7 else nal[1:65]).exp()
+        if kind == 34:
+            return _Bits(nal[2:66]).exp()
+    except BitstreamError:
+        return 0
+    return nal[2] >> 4 if kind == 32 and len(nal) > 2 else 0
+
+
 def _size(pixels: int) -> int:
     if not 0 < pixels < 1 << 16:
         raise BitstreamError(f"a picture side of {pixels} pixels")

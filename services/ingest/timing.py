@@ -76,6 +76,11 @@ class RunClock:
         """The end of the last placed fragment."""
         return self._end_us
 
+    @property
+    def end_media_90k(self) -> int:
+        """The media time of `end_us`; 0 before the first fragment."""
+        return self._end_media_90k
+
     def observe(self, media_90k: int, recv_us: int) -> None:
         """Take one unit's media time and when it was received."""
         offset = recv_us - media_90k * 100 // 9

@@ -43,7 +43,7 @@ def next_piece(buffer: bytearray | memoryview | bytes, start: int, end: int) -> 
         MessageError: the head or the body is larger than its cap.
     """
     window = bytes(buffer[start : min(end, start + HEAD_BYTES_MAX + 4)])
-    if _PREFIX.startswith(window[:5]):
+    if len(window) < len(_PREFIX) and _PREFIX.startswith(window):
         return Piece(Found.MORE, start)
     if not (window.startswith(_PREFIX) or _REQUEST.match(window)):
         return _stray(window, start)
