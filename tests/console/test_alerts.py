@@ -43,7 +43,7 @@ def test_of_two_operators_the_second_is_told_who_was_first_and_when(open_console
         page.locator(".headline").wait_for()
     # The second console still sees the alert unacknowledged: its request is let go after the first one's answer.
     held: list[Route] = []
-    second.route("**/ack", held.append)
+    second.route("**/ack", lambda route: held.append(route))  # noqa: PLW0108 - Playwright inspects the handler
     with second.expect_request("**/ack"):
         second.keyboard.press("F2")
     first.keyboard.press("F2")

@@ -81,6 +81,7 @@ class Tile {
       case "err":
         this.set({ trouble: { kind: "err", code: message.code } });
         break;
+      case "key":
       case "drop":
         break;
     }
