@@ -149,6 +149,7 @@ class FakeGateway:
         self._channels: dict[tuple[web.WebSocketResponse, int], tuple[Sub, asyncio.Task[None]]] = {}
         self._frozen: set[str] = set()
         self._down = False
+        self._silent = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-gateway")
         self._runner: web.AppRunner | None = None
@@ -184,6 +185,10 @@ class FakeGateway:
         """Forget who is signed in, and close the sockets as the contract says."""
         self._people.clear()
         self._run(self._drop(CLOSE_SESSION_ENDED))
+
+    def fall_silent(self) -> None:
+        """Keep the sockets and say nothing any more: a half-open link."""
+        self._silent = True
 
     def freeze(self, camera: str) -> None:
         """The camera's fragments stop without a word."""
@@ -344,7 +349,7 @@ class FakeGateway:
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            for console in tuple(self._consoles):
+            for console in () if self._silent else tuple(self._consoles):
                 await self._beat_once(console)
 
     async def _beat_once(self, console: Console) -> None:
@@ -540,8 +545,9 @@ def _disposed(alert: Alert, person: Person, body: DisposeBody) -> Alert:
 
 
 def _refused(alert: Alert) -> web.Response:
-    problem = Problem(error="conflict", detail="somebody was first", alert=alert, winner=alert.people.acked_by,
-                      at_us=alert.people.acked_us)  # fmt: skip
+    done = alert.disposition
+    winner, at_us = (done.by, done.at_us) if done else (alert.people.acked_by, alert.people.acked_us)
+    problem = Problem(error="conflict", detail="somebody was first", alert=alert, winner=winner, at_us=at_us)  # fmt: skip
     return _raw(409, msgspec.json.encode(problem))
 
 

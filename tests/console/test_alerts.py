@@ -55,6 +55,25 @@ def test_of_two_operators_the_second_is_told_who_was_first_and_when(open_console
     assert gateway.alert(alert_id).people.acked_by == "demo-operator-1"
 
 
+def test_a_closing_that_came_second_names_who_closed(open_console: Open, gateway: FakeGateway) -> None:
+    first, second = open_console(), open_console()
+    alert_id = gateway.press()
+    first.locator(".headline").wait_for()
+    first.keyboard.press("F2")
+    for page in (first, second):
+        page.locator(f"#row-{alert_id}.acked").wait_for()
+        page.keyboard.press("F6")
+        page.locator(".causes").wait_for()
+    held: list[Route] = []
+    second.route("**/dispose", lambda route: held.append(route))  # noqa: PLW0108 - Playwright inspects the handler
+    with second.expect_request("**/dispose"):
+        second.keyboard.press("Digit1")
+    first.keyboard.press("Digit2")
+    first.locator(".nothing").wait_for()
+    held[0].continue_()
+    expect(second.locator(f"#row-{alert_id} .cell-state")).to_contain_text("이미 종결됨: demo-operator-1")
+
+
 def test_a_role_that_may_not_answer_sees_no_button(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console("police_liaison")
     gateway.press()
