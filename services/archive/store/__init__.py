@@ -1,0 +1,1 @@
+"""Object stores behind one port. Knows keys, versions and retention; nothing of cameras."""

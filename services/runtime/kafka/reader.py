@@ -1,0 +1,118 @@
+"""A reader of partitions without a group, with offsets kept under a group's name if asked.
+
+A reader never joins a group, so that guard 10 (a failed `getmany` spoils the poll interval) does
+not touch it; a failed client is replaced where it stood.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from services.runtime.errors import OffsetsLost
+from services.runtime.kafka import translate
+from services.runtime.kafka_port import Place, Record, Start
+
+log = structlog.get_logger()
+
+
+class AioReader:
+    """Keeps its own positions: aiokafka forgets them with each new assignment."""
+
+    def __init__(self, make: Callable[[], AIOKafkaConsumer], name: str) -> None:
+        self._make = make
+        self._name = name
+        self._client: Any = None
+        self._positions: dict[Place, int] = {}
+        self._behind: dict[Place, int] = {}
+
+    async def open(self, starts: Mapping[Place, int | Start]) -> None:
+        self._client = self._make()
+        await translate.start(self._client, self._name)
+        try:
+            await self.assign(starts)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await translate.stop(self._client, self._name)
+
+    async def assign(self, starts: Mapping[Place, int | Start]) -> None:
+        places = [translate.to_raw(place) for place in starts]
+        self._client.assign(places)
+        beginnings = await self._looked_up("beginning_offsets", starts, Start.BEGINNING)
+        ends = await self._looked_up("end_offsets", starts, None)
+        by_start = {Start.BEGINNING: beginnings, Start.END: ends}
+        for place, start in starts.items():
+            position = self._positions.get(place)
+            if position is None:
+                position = start if isinstance(start, int) else by_start[start][place]
+            self._client.seek(translate.to_raw(place), position)
+            self._positions[place] = position
+        for gone in self._positions.keys() - starts.keys():
+            del self._positions[gone]
+        self._behind = {place: end for place, end in ends.items() if self._positions[place] < end}
+
+    async def _looked_up(
+        self, call: str, starts: Mapping[Place, int | Start], only: Start | None
+    ) -> dict[Place, int]:  # fmt: skip
+        wanted = [translate.to_raw(place) for place, start in starts.items() if only in (None, start)]
+        if not wanted:
+            return {}
+        found = await translate.answered(getattr(self._client, call)(wanted), call)
+        return {translate.to_place(raw): offset for raw, offset in found.items()}
+
+    async def poll(self, *, timeout_s: float) -> Sequence[Record]:
+        try:
+            got = await self._client.getmany(timeout_ms=round(timeout_s * 1000))
+        except OffsetOutOfRangeError as error:
+            await self._lost(error)
+        except KafkaError as error:
+            await self._replace(error)
+            return []
+        records = [translate.to_record(raw) for batch in got.values() for raw in batch]
+        for raw, batch in got.items():
+            self._positions[translate.to_place(raw)] = batch[-1].offset + 1
+        if self._behind:
+            await self._count_behind()
+        return records
+
+    async def _count_behind(self) -> None:
+        for place, end in list(self._behind.items()):
+            # Compaction may have taken the last records: aiokafka's position passes over them.
+            if await self._client.position(translate.to_raw(place)) >= end:
+                del self._behind[place]
+
+    async def _lost(self, error: OffsetOutOfRangeError) -> None:
+        for raw, wanted in error.args[0].items():
+            place = translate.to_place(raw)
+            found = await self._looked_up("beginning_offsets", {place: Start.BEGINNING}, None)
+            self._positions[place] = found[place]
+            self._client.seek(raw, found[place])
+            raise OffsetsLost(place.topic, place.partition, wanted, found[place]) from error
+
+    async def _replace(self, error: KafkaError) -> None:
+        log.warning("kafka.reader_replaced", client=self._name, error=type(error).__name__)
+        await self.close()
+        self._client = self._make()
+        await translate.start(self._client, self._name)
+        await self.assign(dict(self._positions))
+
+    def positions(self) -> Mapping[Place, int]:
+        return dict(self._positions)
+
+    def caught_up(self) -> bool:
+        return not self._behind
+
+    async def commit(self, positions: Mapping[Place, int]) -> None:
+        await translate.commit(self._client, positions)
+
+    async def committed(self, places: Sequence[Place]) -> Mapping[Place, int | None]:
+        return {
+            place: await translate.answered(self._client.committed(translate.to_raw(place)), "committed")
+            for place in places
+        }

@@ -1,0 +1,115 @@
+"""aiokafka's errors and records to ours, and the deadlines of table 3.1 of kafka.md."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
+
+from services.runtime.errors import ClockAhead, OwnershipLost, PoisonMessage, RetryLater, SendUnknown
+from services.runtime.kafka.client_settings import CALL_S, START_S, STOP_S
+from services.runtime.kafka_port import Place, Record
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class Client(Protocol):
+    """What every aiokafka client can do."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+def send_error(error: Exception, topic: str) -> Exception:
+    """Return what the sender does next about an error of a send."""
+    name = type(error).__name__
+    if isinstance(error, InvalidTimestampError):
+        return ClockAhead(f"{topic}: the broker refused the record's time")
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        return PoisonMessage(f"{topic}: larger than the topic takes")
+    return SendUnknown(f"{topic}: {name}")
+
+
+async def commit(client: Any, positions: Mapping[Place, int]) -> None:
+    """Commit next offsets.
+
+    Raises:
+        OwnershipLost: the partition is another member's now.
+        RetryLater: no answer in time.
+    """
+    offsets = {to_raw(place): offset for place, offset in positions.items()}
+    try:
+        async with asyncio.timeout(CALL_S):
+            await client.commit(offsets)
+    except (CommitFailedError, IllegalStateError) as error:
+        raise OwnershipLost(f"commit: {type(error).__name__}") from error
+    except (TimeoutError, KafkaError) as error:
+        raise RetryLater(f"commit: {type(error).__name__}") from error
+
+
+async def answered(call: Awaitable[T], what: str, *, deadline_s: float = CALL_S) -> T:
+    """Wait for an answer of the cluster.
+
+    Raises:
+        RetryLater: an error, or none in time.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await call
+    except (TimeoutError, KafkaError) as error:
+        raise RetryLater(f"{what}: {type(error).__name__}") from error
+
+
+async def start(client: Client, what: str) -> None:
+    """Start a client, or stop it again.
+
+    Raises:
+        RetryLater: no broker answered in time, or a topic is missing.
+    """
+    try:
+        await answered(client.start(), f"start of {what}", deadline_s=START_S)
+    except BaseException:
+        await stop(client, what)
+        raise
+
+
+async def stop(client: Client, what: str) -> None:
+    """Stop a client; after the deadline it is abandoned and the process must end soon (guard 1)."""
+    try:
+        async with asyncio.timeout(STOP_S):
+            await client.stop()
+    except (TimeoutError, KafkaError) as error:
+        log.warning("kafka.client_abandoned", client=what, error=type(error).__name__)
+
+
+def to_record(raw: "ConsumerRecord[Any, Any]") -> Record:
+    """Return our record of one as read."""
+    key = raw.key
+    return Record(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        timestamp_ms=raw.timestamp,
+        key=None if key is None else key.decode(errors="replace"),
+        value=raw.value,
+        headers=raw.headers,  # a tuple already
+    )
+
+
+def to_place(raw: TopicPartition) -> Place:
+    return Place(raw.topic, raw.partition)
+
+
+def to_raw(place: Place) -> TopicPartition:
+    return TopicPartition(place.topic, place.partition)

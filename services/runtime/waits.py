@@ -1,0 +1,60 @@
+"""Waiting with a deadline on an injected clock; work that runs beside a body and ends with it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from services.runtime.clock import Clock
+
+T = TypeVar("T")
+
+
+async def within(seconds: float, wait: Awaitable[T], *, clock: Clock) -> T:
+    """Return the result of `wait`, or cancel it.
+
+    Raises:
+        TimeoutError: so many seconds of the clock have passed.
+    """
+    wanted = asyncio.ensure_future(wait)
+    alarm = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait((wanted, alarm), return_when=asyncio.FIRST_COMPLETED)
+        if wanted.done():
+            return wanted.result()
+        raise TimeoutError(f"after {seconds} s")
+    finally:
+        for task in (wanted, alarm):
+            if task.cancel():
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[None]:
+    """Run `work` as long as the body; an error of either ends both and is raised as it is.
+
+    A TaskGroup would wrap the body's own errors, and callers tell them apart by type.
+    """
+    body = asyncio.current_task()
+    task = asyncio.create_task(work, name=name)
+    interrupted = False
+
+    def ended(_: asyncio.Task[None]) -> None:
+        nonlocal interrupted
+        if body is not None and not task.cancelled() and task.exception() is not None:
+            interrupted = True
+            body.cancel()
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if interrupted and body is not None and body.uncancel() == 0:
+            await task  # raises its error
+        raise
+    finally:
+        task.remove_done_callback(ended)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

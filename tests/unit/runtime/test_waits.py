@@ -1,0 +1,70 @@
+import asyncio
+
+import pytest
+
+from services.runtime.clock import FakeClock, settle
+from services.runtime.errors import OwnershipLost, RetryLater
+from services.runtime.waits import beside, within
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def failing(error: Exception) -> None:
+    await asyncio.sleep(0)
+    raise error
+
+
+async def test_a_wait_ends_with_its_result() -> None:
+    event = asyncio.Event()
+    event.set()
+    assert await within(5, event.wait(), clock=FakeClock())
+
+
+async def test_a_wait_ends_at_its_deadline() -> None:
+    clock = FakeClock()
+    waiting = asyncio.create_task(within(5, forever(), clock=clock))
+    await settle()
+    await clock.advance(4.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    with pytest.raises(TimeoutError):
+        await waiting
+
+
+async def test_an_error_of_the_work_ends_the_body_and_is_raised_as_it_is() -> None:
+    with pytest.raises(RetryLater):
+        async with beside(failing(RetryLater("away")), name="work"):
+            await forever()
+
+
+async def test_an_error_of_the_body_ends_the_work_and_is_raised_as_it_is() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await forever()
+        finally:
+            ended.set()
+
+    async def body() -> None:
+        async with beside(work(), name="work"):
+            await settle()
+            raise OwnershipLost
+
+    with pytest.raises(OwnershipLost):
+        await body()
+    assert ended.is_set()
+
+
+async def test_a_cancelled_body_stays_cancelled() -> None:
+    async def body() -> None:
+        async with beside(forever(), name="work"):
+            await forever()
+
+    task = asyncio.create_task(body())
+    await settle()
+    task.cancel()
+    await settle()
+    assert task.cancelled()
