@@ -62,7 +62,7 @@ async def live_picture(probe: Probe) -> Link:
 async def clip(probe: Probe) -> Link:
     """Take out 15.5 s that begin off a key picture."""
     from_us = probe.found["from_us"]
-    query = {"from": from_us, "to": from_us + CLIP_US, "purpose": PURPOSE}
+    query: dict[str, int | str] = {"from": from_us, "to": from_us + CLIP_US, "purpose": PURPOSE}
     begin_ns = probe.clock.monotonic_ns()
     async with probe.http.get(probe.archive_url("clip.mp4"), params=query, headers=probe.bearer("auditor")) as answer:
         data = await answer.read()
@@ -99,7 +99,7 @@ async def silent(probe: Probe) -> Link:
 async def playlist(probe: Probe) -> Link:
     """Read the playlist of the same range, and its first entry."""
     from_us = probe.found["from_us"]
-    query = {"from": from_us, "to": from_us + CLIP_US, "purpose": PURPOSE}
+    query: dict[str, int | str] = {"from": from_us, "to": from_us + CLIP_US, "purpose": PURPOSE}
     supervisor = probe.bearer("supervisor")
     async with probe.http.get(probe.archive_url("playlist.m3u8"), params=query, headers=supervisor) as answer:
         text = await answer.text()
