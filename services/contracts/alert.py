@@ -13,7 +13,7 @@ Priority = Literal["emergency", "high", "medium", "low"]
 DispositionCode = Literal[
     "Founded", "Unfounded", "Mistaken", "Malfunction", "Test", "Referred", "NoAction", "Duplicate"
 ]
-CommandResult = Literal["applied", "stale", "illegal_arc", "forbidden"]
+CommandResult = Literal["applied", "stale", "illegal_arc", "forbidden", "other_body"]
 ALARM_IDS_MAX = 256
 COMMANDS_MAX = 256
 _ALERT_IDS = uuid.UUID("8a5a0f0e-0d53-5a53-8d8f-53d8f2b7f0aa")
@@ -50,8 +50,11 @@ class Isa(Struct, frozen=True, kw_only=True):
     oos: OutOfService | None = None
 
 
-class Occurrence(Struct, frozen=True, kw_only=True):
-    """The n-th raise of this alert, as far as it has come."""
+class Occurrence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The n-th raise of this alert, as far as it has come.
+
+    `since_decision_version` tells a command that answers an older occurrence from one that is stale.
+    """
 
     n: int
     first_us: UtcMicroseconds
@@ -59,6 +62,7 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     device_time_us: UtcMicroseconds | None
     clock_offset_ms: int | None
     offline_period: OfflinePeriod
+    since_decision_version: int = 0
 
 
 class CountedAlarm(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ _REFUSALS = {
     "forbidden": (403, "this role may not answer alerts"),
     "not_found": (404, "no such alert"),
     "other_body": (422, "this Idempotency-Key was used with another body: send a new key for a new intent"),
+    "unprocessable": (422, "the owner of the alert could not carry this out: send a new key and a complete body"),
     "unavailable": (503, "the command could not be written: send it again with the same key"),
 }
 

@@ -28,7 +28,9 @@ from services.runtime.kafka_port import Outgoing, Producer
 ANSWER_S: Final = 2.0
 UNACKED: Final = frozenset({"UNACK", "RTN_UNACK"})
 MAY_COMMAND: Final = frozenset({"operator", "supervisor"})
-Outcome = Literal["applied", "pending", "stale", "illegal_arc", "forbidden", "not_found", "other_body", "unavailable"]
+Outcome = Literal[
+    "applied", "pending", "stale", "illegal_arc", "forbidden", "not_found", "other_body", "unprocessable", "unavailable"
+]
 
 log = structlog.get_logger()
 

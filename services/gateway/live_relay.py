@@ -8,6 +8,7 @@ other. Protocol: console.md 4.4.
 import asyncio
 import uuid
 from collections.abc import Callable
+from random import Random
 from typing import Final
 
 import aiohttp
@@ -36,7 +37,7 @@ from services.runtime.access_log import AccessLog
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock
 from services.runtime.identity import Caller
-from services.runtime.retry import Backoff
+from services.runtime.retry import BackOff
 
 CHANNELS_MAX: Final = 64
 TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -46,6 +47,7 @@ SESSION_CHECK_S: Final = 60.0
 MAY_WATCH: Final = frozenset({"operator", "supervisor"})
 
 log = structlog.get_logger()
+_BACK_OFF: Final = BackOff(first_s=0.25, most_s=5.0)
 _CLIENT_SAYS: Final = msgspec.json.Decoder(LiveClientSays)
 _SERVER_SAYS: Final = msgspec.json.Decoder(LiveServerSays)
 
@@ -73,6 +75,7 @@ class LiveRelay:
         self._access_log = access_log
         self._feeds: dict[FeedKey, tuple[Feed, asyncio.Task[None]]] = {}
         self._windows: set[Window] = set()
+        self._random = Random()  # noqa: S311 - jitter is no secret
 
     def bytes_held(self) -> int:
         """Return what the feeds cache and the windows have yet to take."""
@@ -153,17 +156,18 @@ class LiveRelay:
 
     async def _read(self, feed: Feed) -> None:
         """Keep one feed open: connect, pass on, come back with back-off."""
-        backoff = Backoff(first_s=0.25, most_s=5.0)
+        attempt = 0
         while True:
+            attempt += 1
             claim = self._claims.current(feed.key.camera_id)
             if claim is not None and claim.live_url is not None:
                 try:
                     await self._read_from(claim.live_url, feed)
-                    backoff.reset()
+                    attempt = 0
                 except (aiohttp.ClientError, TimeoutError, OSError, ValueError, msgspec.DecodeError) as error:
                     log.info("live_relay.feed_lost", camera_id=feed.key.camera_id, reason=type(error).__name__)
             self._say(feed, LiveErr(ch=0, code="not_recording"))
-            await self.clock.sleep(backoff.next_s())
+            await self.clock.sleep(_BACK_OFF.wait_s(max(1, attempt), self._random))
 
     async def _read_from(self, live_url: str, feed: Feed) -> None:
         headers = {"Authorization": f"Bearer {self._relay_token()}"}

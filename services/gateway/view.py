@@ -125,9 +125,10 @@ class AlertView:
         )
 
     def ahead(self, cursor: Cursor) -> bool:
-        """Tell whether a cursor has seen more than this replica."""
+        """Tell whether a cursor has seen more of our partitions than this replica."""
         return any(
-            offset > self._next.get(int(partition), 0) for partition, offset in cursor.at.items() if partition.isdigit()
+            partition.isdigit() and offset > self._next.get(int(partition), offset)
+            for partition, offset in cursor.at.items()
         )
 
     def start_at(self, partition: int, offset: int) -> None:

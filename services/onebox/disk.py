@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from services.contracts.topics import DEAD_LETTER_PARTITIONS, MIB, ONE_BOX_PARTITIONS, TOPICS
+from services.runtime.errors import SettingsError
 
 GIB: Final = 1024 * MIB
 SEGMENT_BYTES_MAX: Final = 16 * MIB
@@ -27,6 +28,9 @@ RECORDS_BYTES_MAX: Final = 4 * GIB
 DEAD_LETTER_BYTES: Final = MIB
 BROKER_OWN_BYTES: Final = 96 * MIB
 """Offsets, transactions and the cluster's own log: two segments of 16 MiB each."""
+FREE_BYTES_MIN: Final = GIB
+SPOOL_BYTES: Final = 16 * MIB
+"""Ingest's press spool, allocated at its start."""
 LOGS_BYTES: Final = 5 * 8 * MIB
 """Output of five processes, each bounded (processes.py)."""
 
@@ -79,8 +83,8 @@ def reserve_bytes(size_bytes: int) -> int:
 def broker_share(free_bytes: int) -> BrokerShare:
     """Return sizes with which `video` takes at most a tenth of the free disk, and all records another.
 
-    Below the smallest segments that Kafka works with, 64 MiB of video and 144 MiB of records, the
-    shares are larger than that; `doctor` and `up` refuse such a disk.
+    Below the smallest segments that Kafka takes, 64 MiB of video and 360 MiB of records, the shares
+    are larger than that: `refuse_small` does not let it begin.
     """
     video = min(int(free_bytes * VIDEO_SHARE), VIDEO_BYTES_MAX) // _VIDEO_PARTITIONS
     video_segment = _segment_bytes(video, VIDEO_SEGMENT_BYTES_MIN)
@@ -97,3 +101,37 @@ def broker_share(free_bytes: int) -> BrokerShare:
 def _segment_bytes(partition_bytes: int, segment_bytes_min: int) -> int:
     """Return a third of a partition in whole MiB, so that two closed segments stand beside the active one."""
     return max(segment_bytes_min, min(SEGMENT_BYTES_MAX, partition_bytes // 3 // MIB * MIB))
+
+
+def refuse_small(disk: Disk) -> None:
+    """Refuse a disk on which the broker could not even keep its records.
+
+    Raises:
+        SettingsError: says how much is free and how much is needed.
+    """
+    if disk.free_bytes < FREE_BYTES_MIN:
+        raise SettingsError(
+            f"only {_gib(disk.free_bytes)} are free and {_gib(FREE_BYTES_MIN)} are needed to begin; "
+            f"cure: free some, or give another directory with --data"
+        )
+
+
+def statement(disk: Disk, planned: Disk, *, with_kafka: bool) -> str:
+    """Return the sentence that `up` says before it starts."""
+    share = broker_share(planned.free_bytes)
+    kept = reserve_bytes(disk.size_bytes)
+    kafka = (
+        f"Kafka at most {_gib(share.video_bytes_max + share.records_bytes_max)} "
+        f"(video {_gib(share.video_bytes_max)}, records {_gib(share.records_bytes_max)}), "
+        if with_kafka
+        else ""
+    )
+    return (
+        f"disk: {_gib(disk.free_bytes)} of {_gib(disk.size_bytes)} free; {kafka}"
+        f"presses while Kafka is away {_gib(SPOOL_BYTES)}, logs {_gib(LOGS_BYTES)}, "
+        f"footage the rest until {_gib(kept)} are left; then video stops with a gap, and alarms go on"
+    )
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from services.onebox import kafka_jars
 from services.onebox.durable import sync_tree, write_atomically
-from services.onebox.ports import LOOPBACK, free_ports, refuse_busy
+from services.onebox.ports import LOOPBACK, Reservation, reserve
 from services.onebox.processes import Child
 from services.onebox.settings import cache_directory, inherited_environment
 from services.runtime.errors import RetryLater
@@ -27,11 +27,9 @@ READY_S: Final = 60.0
 """A start takes 2.3-2.6 s, after kill -9 4.8-6.7 s, more on a slow or busy disk."""
 STOP_S: Final = 5.0
 FORMAT_S: Final = 60.0
-PORT_TRIES_MAX: Final = 4
 HEAP_MIB: Final = 512
 _READY_LINE: Final = "Kafka Server started"
 _UNSYNCED_FORMAT: Final = "No FeatureLevelRecord for metadata.version was found"
-_PORT_TAKEN: Final = "Address already in use"
 
 _FIXED_PROPERTIES: Final = {
     "process.roles": "broker,controller",
@@ -66,10 +64,6 @@ _FIXED_PROPERTIES: Final = {
 
 class UnsyncedFormatError(Exception):
     """The directory was formatted and its machine lost power before the format reached the disk."""
-
-
-class PortRaceError(Exception):
-    """A port that was free a moment ago is taken."""
 
 
 def properties(directory: Path, *, port: int, controller_port: int) -> str:
@@ -109,17 +103,21 @@ class LocalKafka:
         """Take a directory and, if they must be certain ones, the ports; else free ones are taken."""
         self.directory = directory.resolve()
         self._cache = cache or cache_directory()
-        self._wanted = (port, controller_port)
+        self._wanted = (port or 0, controller_port or 0)
         self._now_us = now_us
         self._say = say
-        self._ports: tuple[int, int] | None = None
+        self._held: Reservation | None = None
         self._child: Child | None = None
 
     @property
     def bootstrap(self) -> str:
-        if self._ports is None:
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        if self._held is None:
             raise RuntimeError("Kafka has no address before its first start")
-        return f"{LOOPBACK}:{self._ports[0]}"
+        return self._held.ports["Kafka"]
 
     @property
     def data(self) -> Path:
@@ -128,10 +126,6 @@ class LocalKafka:
     @property
     def log(self) -> Path:
         return self.directory / "log" / "kafka.log"
-
-    @property
-    def port(self) -> int:
-        return int(self.bootstrap.rpartition(":")[2])
 
     @property
     def pid(self) -> int:
@@ -151,21 +145,21 @@ class LocalKafka:
         """
         self._refuse_second()
         jars = await asyncio.to_thread(self._jars)
-        for _ in range(PORT_TRIES_MAX):
-            try:
-                await self._start_once(jars, ready_s)
-            except UnsyncedFormatError:
-                self._move_aside()
-            except PortRaceError:
-                self._ports = None
-            else:
-                return
-        raise RetryLater(f"Kafka did not start in {PORT_TRIES_MAX} tries; its log: {self.log}")
+        try:
+            await self._start_once(jars, ready_s)
+        except UnsyncedFormatError:
+            self._move_aside()
+            await self._start_once(jars, ready_s)
 
     async def stop(self, *, grace_s: float = STOP_S) -> bool:
-        """SIGTERM, then SIGKILL after the grace; tell whether SIGTERM was enough."""
+        """SIGTERM, then SIGKILL after the grace; tell whether SIGTERM was enough. The ports stay ours."""
         child, self._child = self._child, None
         return child is None or await asyncio.to_thread(child.end, grace_s)
+
+    async def close(self) -> None:
+        """Stop, and give the ports back."""
+        await self.stop()
+        self._release()
 
     def kill(self) -> None:
         """Kill the broker as a crash would; `start` brings it back with its ports and data."""
@@ -174,15 +168,19 @@ class LocalKafka:
         child.exited.wait()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        await self.close()
 
     def __enter__(self) -> Self:
         with contextlib.closing(asyncio.new_event_loop()) as loop:
-            loop.run_until_complete(self.start())
+            loop.run_until_complete(self.__aenter__())
             loop.run_until_complete(loop.shutdown_default_executor())
         return self
 
@@ -190,6 +188,12 @@ class LocalKafka:
         child, self._child = self._child, None
         if child is not None:
             child.end(STOP_S)
+        self._release()
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
 
     def _running(self) -> Child:
         if self._child is None:
@@ -204,7 +208,7 @@ class LocalKafka:
         return ":".join(str(jar) for jar in kafka_jars.class_path(self._cache, say=self._say))
 
     async def _start_once(self, jars: str, ready_s: float) -> None:
-        port, controller_port = self._choose_ports()
+        port, controller_port = self._hold_ports()
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self._is_formatted():
             await self._format(jars, port, controller_port)
@@ -233,23 +237,15 @@ class LocalKafka:
         lines = "\n".join(child.last_lines)
         if _UNSYNCED_FORMAT in lines:
             raise UnsyncedFormatError
-        if _PORT_TAKEN in lines:
-            if self._wanted == (None, None):
-                raise PortRaceError
-            refuse_busy(self._wanted_ports())
         what = f"was not ready within {ready_s:.0f} s" if late else f"ended with status {child.returncode} at its start"
-        raise RetryLater(f"Kafka {what}; its log: {self.log}; it said last: {_last_word(child)}")
+        raise RetryLater(f"Kafka {what}; its log: {self.log}; it said last: {child.last_line}")
 
-    def _choose_ports(self) -> tuple[int, int]:
-        if self._ports is None:
-            refuse_busy(self._wanted_ports())
-            free = free_ports(2)
-            self._ports = (self._wanted[0] or free[0], self._wanted[1] or free[1])
-        return self._ports
-
-    def _wanted_ports(self) -> Mapping[str, int]:
-        named = zip(("Kafka", "Kafka's controller"), self._wanted, strict=True)
-        return {what: port for what, port in named if port is not None}
+    def _hold_ports(self) -> tuple[int, int]:
+        """Choose once and hold them, so that a restart has the address its clients know."""
+        if self._held is None:
+            self._held = reserve({"Kafka": self._wanted[0], "Kafka's controller": self._wanted[1]})
+        port, controller_port = self._held.ports.values()
+        return port, controller_port
 
     async def _format(self, jars: str, port: int, controller_port: int) -> None:
         """Format beside, sync, rename: a directory with the right name is always a whole one."""
@@ -283,11 +279,6 @@ class LocalKafka:
         aside = self.data.with_name(f"data.unusable-{day}")
         self.data.rename(aside)
         self._say(f"Kafka's data never reached the disk after its first format; kept as {aside}, formatting again")
-
-
-def _last_word(child: Child) -> str:
-    said = [line for line in child.last_lines if line and not line.startswith("\t")]  # no frames of a stack
-    return said[-1] if said else "nothing"
 
 
 class _Readiness:

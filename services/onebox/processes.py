@@ -133,6 +133,23 @@ class Child:
         self.exited.wait()
         return False
 
+    async def end_within(self, grace_s: float) -> bool:
+        """Do as `end` does, without blocking the loop."""
+        self.signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.exit(), grace_s)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await self.exit()
+            return False
+        return True
+
+    @property
+    def last_line(self) -> str:
+        """What it said last, stack frames left out."""
+        said = [line for line in self.last_lines if line and not line.startswith(("\t", " "))]
+        return said[-1] if said else "nothing"
+
     def _read(self) -> None:
         output = self._process.stdout
         if output is None:  # pragma: no cover - it is a pipe

@@ -18,6 +18,6 @@ def inherited_environment(*names: str) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def whole_environment() -> dict[str, str]:
-    """Return a copy of the environment, for children that are our own services."""
-    return dict(os.environ)
+def environment_of_services() -> dict[str, str]:
+    """Return the environment without settings: on one box the files that `up` writes are the only ones."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SAFEALLEY_")}

@@ -1,17 +1,21 @@
-"""Write the JSON Schemas and the OpenAPI description: `python tests/contract/regenerate.py`."""
+"""Write the JSON Schemas, the OpenAPI description and the topics: `python tests/contract/regenerate.py`."""
 
 import json
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from topics_table import chart_topics, document  # type: ignore[import-not-found]  # noqa: E402 - the path comes first
 
 from services.contracts.openapi import openapi  # noqa: E402 - the path comes first
 from services.contracts.schema import schemas  # noqa: E402 - the path comes first
 
 SCHEMAS = ROOT / "services/contracts/schemas"
 OPENAPI = ROOT / "docs/reference/openapi.json"
+TOPICS = ROOT / "docs/reference/topics.md"
+CHART_TOPICS = ROOT / "helm/files/topics.json"
 
 
 def openapi_text() -> str:
@@ -28,6 +32,8 @@ def main() -> None:
         (SCHEMAS / name).write_bytes(text)
     OPENAPI.parent.mkdir(parents=True, exist_ok=True)
     OPENAPI.write_text(openapi_text())
+    TOPICS.write_text(document())
+    CHART_TOPICS.write_text(chart_topics())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The committed JSON Schemas and the OpenAPI description are those of the Structs."""
 
 import json
+import runpy
 from pathlib import Path
 
 from services.contracts.openapi import openapi
@@ -27,3 +28,11 @@ def test_every_reference_of_the_openapi_description_resolves() -> None:
     named = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
 
     assert named <= description["components"]["schemas"].keys()
+
+
+def test_regenerating_the_table_of_topics_leaves_document_and_chart_unchanged() -> None:
+    root = Path(__file__).parents[2]
+    generated = runpy.run_path(str(Path(__file__).parent / "topics_table.py"))
+
+    assert (root / "docs/reference/topics.md").read_text() == generated["document"]()
+    assert (root / "helm/files/topics.json").read_text() == generated["chart_topics"]()

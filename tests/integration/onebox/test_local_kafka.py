@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from services.onebox import ports
 from services.onebox.local_kafka import LocalKafka
 from services.runtime.clock import SystemClock
 from services.runtime.errors import SettingsError
@@ -64,7 +63,7 @@ async def test_a_format_that_never_reached_the_disk_is_moved_aside_and_made_agai
         if file.is_file() and file.name != "meta.properties":
             file.write_bytes(b"")
     await kafka.start()
-    await kafka.stop()
+    await kafka.close()
     aside = [path for path in tmp_path.iterdir() if path.name.startswith("data.unusable-")]  # noqa: ASYNC240 - a listing
     assert len(aside) == 1
     assert said[-1].startswith("Kafka's data never reached the disk")
@@ -79,19 +78,10 @@ async def test_a_busy_port_is_named_with_its_cure(tmp_path: Path) -> None:
             await kafka.start()
 
 
-async def test_a_free_port_lost_to_another_program_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another program binds the port between our probe and the broker's start."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        lost = other.getsockname()[1]
-        races = [True]
-
-        def free_ports(wanted: int) -> list[int]:
-            found = ports.free_ports(wanted)
-            return [lost, *found[1:]] if races and races.pop() else found
-
-        monkeypatch.setattr("services.onebox.local_kafka.free_ports", free_ports)
-        async with LocalKafka(tmp_path, now_us=SystemClock().now_us) as kafka:
-            assert kafka.port != lost
+async def test_no_other_program_can_take_the_port_of_a_broker_that_is_down(kafka: LocalKafka) -> None:
+    kafka.kill()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", kafka.port))
 
 
 async def test_a_broker_that_ends_at_its_start_is_told_with_its_last_word(tmp_path: Path) -> None:
@@ -100,3 +90,4 @@ async def test_a_broker_that_ends_at_its_start_is_told_with_its_last_word(tmp_pa
     kafka.data.joinpath("meta.properties").write_text("cluster.id=broken\n")
     with pytest.raises(Exception, match=r"ended with status 1 at its start; its log: .*kafka\.log; it said last: "):
         await kafka.start()
+    await kafka.close()

@@ -1,0 +1,144 @@
+"""Reads all of `devices.<pool>` and keeps a copy on disk, so that a start without Kafka knows the city.
+
+Without that copy a bell could not be believed while Kafka is away (kafka.md 10.4, rule 8).
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from services.contracts import codec
+from services.contracts.device import Device
+from services.contracts.errors import ContractError
+from services.contracts.site import Site
+from services.contracts.topics import devices
+from services.ingest import metrics
+from services.ingest.registry import RecordTable, Registry, Standing
+from services.runtime.clock import Clock
+from services.runtime.errors import OffsetsLost, PoisonMessage, RetryLater
+from services.runtime.kafka_port import Kafka, Record
+
+log = structlog.get_logger()
+
+_POLL_S: Final = 1.0
+_RETRY_S: Final = 1.0
+
+
+class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    sites: tuple[Site, ...]
+    devices: tuple[Device, ...]
+
+
+class RegistryReader:
+    """`current` is replaced whole, so that other threads may read it; `on_change` is told each time."""
+
+    def __init__(self, kafka: Kafka, *, pool: str, snapshot: Path, clock: Clock) -> None:
+        self.current = Registry()
+        self._kafka = kafka
+        self._topic = devices(pool)
+        self._snapshot = snapshot
+        self._clock = clock
+        self._caught_up = asyncio.Event()
+        self._listeners: list[Callable[[Registry], None]] = []
+
+    def on_change(self, listener: Callable[[Registry], None]) -> None:
+        self._listeners.append(listener)
+
+    async def load_snapshot(self) -> None:
+        """Begin with what the last run knew; a missing or broken copy is an empty city."""
+        try:
+            data = await asyncio.to_thread(self._snapshot.read_bytes)
+            kept = codec.decode(data, _Snapshot)
+        except FileNotFoundError:
+            return
+        except (OSError, ContractError) as error:
+            log.warning("registry.snapshot_unreadable", reason=type(error).__name__)
+            return
+        self._become(
+            Registry(
+                sites={site.site_id: site for site in kept.sites},
+                devices={device.device_id: device for device in kept.devices},
+            )
+        )
+
+    async def caught_up(self) -> None:
+        """Wait until all that stood in the topic has been read."""
+        await self._caught_up.wait()
+
+    async def run(self) -> None:
+        """Read for ever; Kafka may come later."""
+        while True:
+            try:
+                await self._read()
+            except (RetryLater, PoisonMessage) as error:
+                log.warning("registry.unreachable", reason=str(error))
+            except OffsetsLost as error:
+                # A compacted log that went back: the city is read anew, and differences alone are applied.
+                log.warning("registry.log_went_back", reason=str(error))
+            await self._clock.sleep(_RETRY_S)
+
+    async def _read(self) -> None:
+        table = RecordTable()
+        async with self._kafka.reader(await self._kafka.whole(self._topic)) as reader:
+            while True:
+                records = await reader.poll(timeout_s=_POLL_S)
+                for record in records:
+                    self._take(table, record)
+                first = reader.caught_up() and not self._caught_up.is_set()
+                if reader.caught_up() and (records or first):
+                    await self._apply(table.registry())
+                    self._caught_up.set()
+
+    def _take(self, table: RecordTable, record: Record) -> None:
+        standing = read_record(record)
+        metrics.REGISTRY_RECORDS.labels("refused" if standing is None else "read").inc()
+        if standing is not None:
+            table.apply(standing)
+
+    async def _apply(self, registry: Registry) -> None:
+        if registry == self.current:
+            return
+        self._become(registry)
+        try:
+            await asyncio.to_thread(_write, self._snapshot, registry)
+        except OSError as error:
+            log.warning("registry.snapshot_unwritten", reason=error.strerror)
+
+    def _become(self, registry: Registry) -> None:
+        self.current = registry
+        log.info("registry.changed", sites=len(registry.sites), devices=len(registry.devices))
+        for listener in self._listeners:
+            listener(registry)
+
+
+def read_record(record: Record) -> Standing | None:
+    """Return what a record of the registry topic says; None for one this release cannot read."""
+    if record.key is None:
+        return None
+    if record.value is None:
+        return Standing(key=record.key, partition=record.partition, body=None)
+    try:
+        body = codec.decode_event(record.headers, record.value).body
+    except ContractError as error:
+        log.warning("registry.record_refused", key=record.key, reason=str(error))
+        return None
+    if not isinstance(body, Device | Site):
+        return None
+    return Standing(key=record.key, partition=record.partition, body=body)
+
+
+def _write(path: Path, registry: Registry) -> None:
+    """Replace the copy whole: written beside it, synced, renamed."""
+    kept = _Snapshot(sites=tuple(registry.sites.values()), devices=tuple(registry.devices.values()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    with beside.open("wb") as file:
+        file.write(codec.encode(kept))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)

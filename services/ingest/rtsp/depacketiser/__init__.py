@@ -1,0 +1,1 @@
+"""RTP payloads to NAL units. Pure: bytes and offsets in, operations out."""

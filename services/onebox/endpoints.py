@@ -1,0 +1,86 @@
+"""`DIR/endpoints.json`: every address of a running box, for scripts and tests. It holds tokens: mode 0600."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from services.contracts.device import Device
+from services.onebox.durable import write_atomically
+from services.runtime.errors import RetryLater, SettingsError
+from services.runtime.identity import Role
+from services.runtime.settings import SecretStore
+
+Source = Literal["simulated", "clip", "camera"]
+
+
+class Bell(Struct, frozen=True, kw_only=True):
+    """A bell and the token it presents; empty when its secret is not there."""
+
+    id: str
+    token: str
+    site_id: str
+
+
+class Camera(Struct, frozen=True, kw_only=True):
+    """A camera and where its pictures come from."""
+
+    id: str
+    site_id: str
+    source: Source
+
+
+class Endpoints(Struct, frozen=True, kw_only=True):
+    """The content of the file. `processes` holds the process ids of now, also after a restart."""
+
+    gateway: str
+    device_door: str
+    archive: str
+    kafka: str
+    tokens: Mapping[Role, str]
+    bells: Sequence[Bell] = ()
+    cameras: Sequence[Camera] = ()
+    processes: Mapping[str, int] = {}
+    recording_since_us: int | None = None
+
+
+def bells(devices: Sequence[Device], secrets: SecretStore) -> list[Bell]:
+    """Return the bells of a registry with their tokens."""
+    found = sorted((device for device in devices if device.kind == "bell"), key=lambda device: device.device_id)
+    return [Bell(id=d.device_id, token=_token(d.secret_ref, secrets), site_id=d.site_id) for d in found]
+
+
+def cameras(devices: Sequence[Device], sources: Mapping[str, Source]) -> list[Camera]:
+    """Return the cameras of a registry; one that nobody simulates is a real one."""
+    found = sorted((device for device in devices if device.kind == "camera"), key=lambda device: device.device_id)
+    return [Camera(id=d.device_id, site_id=d.site_id, source=sources.get(d.device_id, "camera")) for d in found]
+
+
+def _token(ref: str | None, secrets: SecretStore) -> str:
+    if ref is None:
+        return ""
+    try:
+        return secrets.read(ref).get("token", "")
+    except (RetryLater, SettingsError):
+        return ""  # the device door says so to the bell; here it only means that we cannot press it
+
+
+def write(path: Path, endpoints: Endpoints) -> None:
+    """Replace the file whole."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(endpoints), indent=2) + b"\n", mode=0o600)
+
+
+def read(path: Path) -> Endpoints:
+    """Read the file of a running box.
+
+    Raises:
+        SettingsError: there is none: nothing runs on this directory.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Endpoints)
+    except FileNotFoundError:
+        raise SettingsError(f"{path} is not there; cure: start `safealley up` on this directory first") from None
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{path} is not of this version ({error}); cure: start `safealley up` again") from None

@@ -1,0 +1,88 @@
+"""Debian's Chromium, a fake gateway and signed-in pages for the tests of the console."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.console.fake_gateway import FakeGateway
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CHROMIUM: Final = "/usr/bin/chromium"
+DIST: Final = ROOT / "web" / "dist"
+SCREENSHOTS: Final = ROOT / ".cache" / "screenshots"
+AXE: Final = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+DEADLINE_MS: Final = 15_000
+
+Open = Callable[..., Page]
+
+
+def missing() -> str | None:
+    """Return what is missing for these tests, with the cure."""
+    if not Path(CHROMIUM).exists():
+        return "no /usr/bin/chromium: apt-get install chromium fonts-nanum"
+    if not (DIST / "index.html").is_file():
+        return "the page is not built: cd web && npm ci --ignore-scripts && npm run build"
+    return None
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    reason = missing()
+    if reason:
+        pytest.skip(f"console tests need Chromium and the built page: {reason}")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    fake = FakeGateway(DIST)
+    fake.start()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def open_console(browser: Browser, gateway: FakeGateway) -> Iterator[Open]:
+    """Open a window of its own, signed in with a role; fails the test on an error of the page."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_it(
+        role: str | None = "operator", *, lang: str = "ko", width: int = 1920, height: int = 1080, still: bool = False
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            locale="ko-KR",
+            timezone_id="UTC",
+            reduced_motion="reduce" if still else "no-preference",
+        )
+        context.set_default_timeout(DEADLINE_MS)
+        context.add_init_script(f"if (!localStorage['safealley.lang']) localStorage['safealley.lang'] = '{lang}'")
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+        page.goto(gateway.origin)
+        if role is not None:
+            number = ("operator", "supervisor", "records_officer", "police_liaison", "auditor", "admin").index(role)
+            page.locator(".roles button").nth(number).click()
+            page.locator(".link.live").wait_for()
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    return SCREENSHOTS

@@ -1,0 +1,493 @@
+"""The whole service on the in-memory Kafka: what stands in `alerts` and `alert-events` after a press, a command, a crash."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.alerting import app
+from services.alerting.metrics import AlertingMetrics
+from services.alerting.settings import AlertingSettings
+from services.contracts import codec
+from services.contracts.alarm import AlarmCleared, AlarmRaised
+from services.contracts.alert import Alert, AlertEvent, PartitionFence
+from services.contracts.claim import Claim
+from services.contracts.command import OperatorCommand, Receipt, ReceiptItem
+from services.contracts.device import Device
+from services.contracts.envelope import Envelope
+from services.contracts.topics import TOPICS
+from services.runtime.clock import FakeClock, settle
+from services.runtime.kafka_port import Outgoing, Placed, Producer, ProducerProfile, Record, TopicSpec
+from services.runtime.memory_kafka import MemoryKafka
+from services.runtime.service import ServiceContext
+from tests.unit.alerting.conftest import alarm, command, device
+
+PARTITIONS = 2
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@dataclass
+class World:
+    """A cluster that outlives the process of alerting, and the process."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    kafka: MemoryKafka = field(init=False)
+    metrics: AlertingMetrics = field(init=False)
+    context: ServiceContext = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kafka = MemoryKafka(clock=self.clock)
+
+    async def create(self) -> None:
+        names = [name for topic in TOPICS for name in (topic.name, topic.dead_letters)]
+        await self.kafka.create_topics([TopicSpec(name=name, partitions=PARTITIONS, settings={}) for name in names])
+
+    @asynccontextmanager
+    async def running(self, kafka: Any = None) -> AsyncIterator[ServiceContext]:
+        """Run alerting; leaving the block stops it in good order."""
+        task = self.start(kafka)
+        try:
+            await self.until(lambda: self.context.readiness()[0] or task.done())
+            yield self.context
+            self.context.stopping.set()
+            await self.until(task.done)
+            task.result()
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+    def start(self, kafka: Any = None) -> asyncio.Task[None]:
+        self.context = ServiceContext("alerting", clock=self.clock)
+        self.metrics = AlertingMetrics(CollectorRegistry())
+        return asyncio.create_task(app.run(AlertingSettings(), kafka or self.kafka, self.context, self.metrics))
+
+    async def until(self, condition: Any, *, step_s: float = 0.01, steps: int = 400) -> None:
+        for _ in range(steps):
+            await settle(5)
+            if condition():
+                return
+            await self.clock.advance(step_s)
+        raise AssertionError("it did not come to be")
+
+    def press(
+        self, event_id: str, *, root: str = "mangwon", body: AlarmRaised | None = None, source: str = "bell-1"
+    ) -> None:
+        said = body or alarm(at_us=self.clock.now_us())
+        envelope = Envelope(
+            id=event_id,
+            source=f"/city/11440/bells/{source}",
+            type=type(said).TYPE,
+            partitionkey=root,
+            traceparent=TRACE,
+        )
+        self.put("alarms", root, codec.encode(said), envelope)
+
+    def say(self, body: OperatorCommand | Receipt, *, root: str = "mangwon", event_id: str = "r-1") -> None:
+        name = body.command_id if isinstance(body, OperatorCommand) else event_id
+        envelope = Envelope(id=name, source="/services/gateway-0", type=type(body).TYPE, correlationid=name)
+        self.put("operator-commands", root, codec.encode(body), envelope)
+
+    def put(self, topic: str, key: str, value: bytes | None, envelope: Envelope) -> None:
+        now_ms = self.clock.now_us() // 1000
+        self.kafka.append(
+            Outgoing(topic=topic, key=key, value=value, headers=envelope.to_headers(), timestamp_ms=now_ms)
+        )
+
+    def alerts(self) -> list[Alert]:
+        """Every state ever written, in order."""
+        return [body for _, body in self.decoded("alerts") if isinstance(body, Alert)]
+
+    def newest(self) -> dict[str, Alert]:
+        return {one.alert_id: one for one in self.alerts()}
+
+    def events(self) -> list[tuple[Envelope, AlertEvent]]:
+        return [(envelope, body) for envelope, body in self.decoded("alert-events") if isinstance(body, AlertEvent)]
+
+    def history(self) -> list[str]:
+        """Return the distinct events as `change state`: a replay writes the same ids."""
+        seen = {envelope.id: f"{body.change} {body.state}" for envelope, body in self.events()}
+        return list(seen.values())
+
+    def decoded(self, topic: str) -> list[tuple[Envelope, Any]]:
+        return [tuple(codec.decode_event(one.headers, one.value)) for one in self.kafka.records(topic) if one.value]  # type: ignore[misc]
+
+    async def alert(self, condition: Any = lambda one: True) -> Alert:
+        """Wait until the newest state of the newest alert is so."""
+        await self.until(lambda: self.alerts() and condition(self.alerts()[-1]))
+        return self.alerts()[-1]
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.create()
+    return made
+
+
+async def test_a_press_becomes_an_alert_that_clears_itself_and_waits_for_an_answer(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        created = await world.alert()
+        assert (created.isa.state, created.priority, created.code112, created.version) == ("UNACK", "emergency", 1, 1)
+        cleared = await world.alert(lambda one: one.isa.state == "RTN_UNACK")
+        assert (cleared.version, cleared.decision_version) == (2, 1)
+    assert world.history() == ["created UNACK", "cleared RTN_UNACK"]
+    assert world.events()[1][1].actor == "rule:momentary"
+
+
+async def test_a_momentary_bell_clears_one_second_after_its_press_and_no_sooner(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        await world.alert()
+        pressed_us = world.alerts()[-1].received_us
+        await world.clock.advance((pressed_us + 999_000 - world.clock.now_us()) / 1e6)
+        await settle(50)
+        assert world.history() == ["created UNACK"]
+        await world.clock.advance(0.002)
+        await world.alert(lambda one: not one.isa.active)
+
+
+async def test_press_acknowledge_dispose_and_a_second_press_makes_a_new_alert(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        first = await world.alert(lambda one: one.isa.state == "RTN_UNACK")
+        world.say(command(first, "ack"))
+        acked = await world.alert(lambda one: one.isa.state == "ACKED")
+        assert (acked.people.assignee, acked.people.acked_by) == ("op-kim", "op-kim")
+        world.say(command(acked, "dispose"))
+        closed = await world.alert(lambda one: one.isa.state == "NORMAL")
+        assert closed.disposition is not None
+        assert closed.closed_us is not None
+        world.press("p-2")
+        second = await world.alert(lambda one: one.alert_id != first.alert_id)
+        assert second.isa.state == "UNACK"
+    assert world.history()[:4] == ["created UNACK", "cleared RTN_UNACK", "acked ACKED", "dispositioned NORMAL"]
+
+
+async def test_the_answer_to_a_command_is_the_record_it_caused(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        alert = await world.alert()
+        world.say(command(alert, "ack", command_id="c-77"))
+        await world.alert(lambda one: one.isa.state == "ACKED")
+    envelope, body = next(one for one in world.decoded("alerts") if one[0].causationid == "c-77")
+    assert body.commands[-1].result == "applied"
+    assert envelope.correlationid == "c-77"
+
+
+async def test_every_record_carries_the_epoch_its_cause_and_the_trace(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        await world.alert()
+    (event, body), *_ = world.events()
+    state, alert = next(one for one in world.decoded("alerts") if isinstance(one[1], Alert))
+    claims = {body.key: body for _, body in world.decoded("claims") if isinstance(body, Claim)}
+    place = next(one for one in world.kafka.records("alerts") if one.key == alert.alert_id)
+    assert event.epoch == state.epoch == claims[f"alerts/{place.partition}"].epoch
+    assert (event.causationid, event.traceparent) == (state.causationid, state.traceparent) == ("p-1", TRACE)
+    assert event.id == state.id == f"{alert.alert_id}/1"
+    assert (event.partitionkey, body.reason) == ("mangwon", "new_occurrence")
+
+
+async def test_the_event_stands_before_the_alert_and_the_fence_before_both(world: World) -> None:
+    order: list[str] = []
+    append = world.kafka.append
+
+    def watched(record: Outgoing) -> Placed:
+        order.append(f"{record.topic}:{'fence' if record.key.startswith('fence/') else 'body'}")
+        return append(record)
+
+    world.kafka.append = watched  # type: ignore[method-assign]
+    async with world.running():
+        assert [one for one in order if one.startswith("alert")] == ["alert-events:fence", "alert-events:fence",
+                                                                     "alerts:fence", "alerts:fence"]  # fmt: skip
+        order.clear()
+        world.press("p-1")
+        await world.alert()
+        assert order == ["alarms:body", "alert-events:body", "alerts:body"]
+
+
+async def test_a_repeated_alarm_is_dropped_also_after_a_restart_and_after_its_disposal(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        alert = await world.alert(lambda one: one.isa.state == "RTN_UNACK")
+        world.say(command(alert, "ack"))
+        acked = await world.alert(lambda one: one.isa.state == "ACKED")
+        world.say(command(acked, "dispose"))
+        await world.alert(lambda one: one.isa.state == "NORMAL")
+    history = world.history()
+    async with world.running():
+        world.press("p-1")
+        await world.until(lambda: world.metrics.alarms.labels("bell", "seen_before")._value.get() == 1)
+    assert world.history() == history
+
+
+async def test_a_restart_restores_the_state_and_its_timers(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        await world.alert()
+    assert world.history() == ["created UNACK"]
+    async with world.running():
+        cleared = await world.alert(lambda one: not one.isa.active)
+        assert cleared.version == 2
+        assert len(world.newest()) == 1
+
+
+async def test_a_command_answered_before_a_crash_is_not_answered_twice(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        alert = await world.alert(lambda one: one.isa.state == "RTN_UNACK")
+        world.say(command(alert, "ack"))
+        await world.alert(lambda one: one.isa.state == "ACKED")
+    for place in list(world.kafka.offsets("alerting.commands")):
+        del world.kafka.offsets("alerting.commands")[place]
+    states = len(world.alerts())
+    async with world.running():
+        await world.until(lambda: world.metrics.commands.labels("ack", "replayed")._value.get() == 1)
+    assert len(world.alerts()) == states
+
+
+async def test_a_higher_claim_stops_the_writer_at_once(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        alert = await world.alert(lambda one: one.isa.state == "RTN_UNACK")
+        for partition in range(PARTITIONS):
+            claim = Claim(key=f"alerts/{partition}", epoch=world.clock.now_us() + 10**9, owner="other", claim_id=f"x{partition}",
+                          live_url=None, started_us=world.clock.now_us())  # fmt: skip
+            world.put(
+                "claims", claim.key, codec.encode(claim), Envelope(id=claim.claim_id, source="/x", type=Claim.TYPE)
+            )
+        await world.until(lambda: world.metrics.superseded._value.get() == PARTITIONS)
+        written = len(world.alerts())
+        world.say(command(alert, "ack"))
+        await world.clock.advance(2)
+        assert len(world.alerts()) == written
+    async with world.running():
+        await world.alert(lambda one: one.isa.state == "ACKED")
+
+
+async def test_a_state_that_a_former_owner_writes_behind_us_is_written_over(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        ours = await world.alert(lambda one: one.isa.state == "RTN_UNACK")
+        stale = next(one for one in world.kafka.records("alerts") if one.key == ours.alert_id)
+        headers = tuple((name, b"5" if name == "ce_epoch" else value) for name, value in stale.headers)
+        world.kafka.append(Outgoing(topic="alerts", key=ours.alert_id, value=stale.value, headers=headers,
+                                    timestamp_ms=stale.timestamp_ms, partition=stale.partition))  # fmt: skip
+        await world.until(lambda: world.alerts()[-1] == ours and len(world.alerts()) == 4)
+        assert world.metrics.rewritten._value.get() == 1
+
+
+async def test_what_does_not_keep_its_contract_goes_to_the_dead_letters_and_holds_up_nothing(world: World) -> None:
+    async with world.running():
+        world.put("alarms", "mangwon", b"{", Envelope(id="bad", source="/x", type=AlarmRaised.TYPE))
+        world.put("alarms", "mangwon", None, Envelope(id="none", source="/x", type=AlarmRaised.TYPE))
+        world.put("alarms", "mangwon", b"{}", Envelope(id="new", source="/x", type="kr.safealley.alarm.raised.v9"))
+        world.press("p-1")
+        await world.alert()
+    assert len(world.kafka.records("alarms.dlq")) == 3
+    assert sum(world.kafka.committed("alerting").values()) == 4
+
+
+async def test_offsets_that_are_gone_are_counted_told_and_read_from_the_beginning(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        await world.alert(lambda one: not one.isa.active)
+    place = next(place for place, at in world.kafka.committed("alerting").items() if at == 1)
+    world.press("p-2", body=alarm(at_us=world.clock.now_us(), topic="tns1:Device/Trigger/Other"))
+    world.press("p-3", body=alarm(at_us=world.clock.now_us(), topic="tns1:Device/Trigger/Third"))
+    world.kafka.drop_before(place, 2)
+    async with world.running():
+        await world.until(lambda: len(world.newest()) == 3)
+        system = next(one for one in world.newest().values() if one.site_id == "system")
+        assert (system.priority, system.condition.value) == ("high", {"token": f"alarms/{place.partition}", "lost": 1})
+
+
+async def test_the_first_receipts_change_the_alert_and_each_is_an_event(world: World) -> None:
+    async with world.running():
+        world.press("p-1")
+        alert = await world.alert(lambda one: not one.isa.active)
+        for console in ("c-1", "c-2"):
+            items = tuple(
+                ReceiptItem(
+                    tx=f"t-{console}", alert_id=alert.alert_id, version=1, kind=kind, at_us=7 if console == "c-1" else 8
+                )
+                for kind in ("delivered", "painted", "sounded")
+            )
+            world.say(Receipt(console_id=console, actor="op-kim", items=items), event_id=console)
+        await world.until(lambda: len(world.events()) == 8)
+        newest = world.alerts()[-1]
+        assert (newest.first_painted_us, newest.first_sounded_us) == (7, 7)
+        assert (newest.version, newest.decision_version) == (4, 1)
+        assert len(world.alerts()) == 4
+
+
+async def test_the_cameras_of_the_registry_are_the_evidence(world: World) -> None:
+    for name, lat, sees in (("cam-near", 37.5562, ()), ("cam-sees", 37.5570, ("bell-1",)), ("cam-far", 37.6561, ())):
+        camera = Device(
+            device_id=name, kind="camera", site_id="mangwon", jurisdiction="11440", lon=126.9023, lat=lat, sees=sees
+        )
+        world.put("devices.main", name, codec.encode(camera), Envelope(id=name, source="/registry", type=Device.TYPE))
+    async with world.running() as context:
+        await world.until(lambda: context.report()["alerting"]["cameras"] == 3)
+        world.press("p-1")
+        alert = await world.alert()
+        assert [(one.camera_id, one.rank) for one in alert.evidence] == [("cam-sees", 1), ("cam-near", 2)]
+        assert (alert.received_us - alert.evidence[0].from_us, alert.evidence[0].to_us - alert.received_us) == (
+            30_000_000, 300_000_000)  # fmt: skip
+
+
+async def test_without_a_registry_the_press_is_an_alert_all_the_same(world: World) -> None:
+    bare = World()
+    names = [name for topic in TOPICS for name in (topic.name, topic.dead_letters) if topic.name != "devices.main"]
+    await bare.kafka.create_topics([TopicSpec(name=name, partitions=PARTITIONS, settings={}) for name in names])
+    async with bare.running():
+        bare.press("p-1")
+        assert (await bare.alert()).evidence == ()
+
+
+async def test_the_status_names_partitions_epochs_and_what_is_active(world: World) -> None:
+    async with world.running() as context:
+        world.press("p-1")
+        await world.alert()
+        partitions = context.report()["alerting"]["partitions"]
+        assert sorted(partitions) == ["0", "1"]
+        assert sum(one["active"] for one in partitions.values()) == 1
+        assert all(one["serving"] and one["epoch"] > 0 for one in partitions.values())
+
+
+async def test_two_members_share_the_partitions_and_the_second_restores_what_the_first_wrote(world: World) -> None:
+    async with world.running():
+        roots = [f"site-{number}" for number in range(6)]
+        for number, root in enumerate(roots):
+            body = alarm(at_us=world.clock.now_us(), device=device(device_id=f"bell-{number}", site_id=root))
+            world.press("p-1", root=root, body=body, source=f"bell-{number}")
+        await world.until(
+            lambda: len(world.newest()) == 6 and all(not one.isa.active for one in world.newest().values())
+        )
+        first = world.context
+        second = world.start()
+        await world.until(lambda: world.context.readiness()[0])
+        taken = world.context.report()["alerting"]["partitions"]
+        left = first.report()["alerting"]["partitions"]
+        assert sorted([*taken, *left]) == ["0", "1"]
+        for alert in world.newest().values():
+            world.say(command(alert, "ack", command_id=f"c-{alert.root}"), root=alert.root)
+        await world.until(lambda: all(one.isa.state == "ACKED" for one in world.newest().values()))
+        world.context.stopping.set()
+        await world.until(second.done)
+        world.context = first
+    fences = [one for one in world.decoded("alerts") if isinstance(one[1], PartitionFence)]
+    assert len(fences) >= 3
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class Faulty:
+    """A Kafka whose producer breaks off at its n-th call, before or after the record stands in the log."""
+
+    def __init__(self, kafka: MemoryKafka, *, at: int, after: bool) -> None:
+        self._kafka = kafka
+        self.calls = 0
+        self.at = at
+        self.after = after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kafka, name)
+
+    @asynccontextmanager
+    async def producer(self, profile: ProducerProfile) -> AsyncIterator[Producer]:
+        async with self._kafka.producer(profile) as producer:
+            yield _FaultyProducer(producer, self)
+
+    def count(self) -> bool:
+        self.calls += 1
+        return self.calls == self.at
+
+
+class _FaultyProducer:
+    def __init__(self, producer: Producer, faulty: Faulty) -> None:
+        self._producer = producer
+        self._faulty = faulty
+
+    async def send(self, record: Outgoing) -> Placed:
+        crashes = self._faulty.count()
+        if crashes and not self._faulty.after:
+            raise Crash
+        placed = await self._producer.send(record)
+        if crashes:
+            raise Crash
+        return placed
+
+    def partition_for(self, topic: str, key: str) -> int:
+        return self._producer.partition_for(topic, key)
+
+    def statistics(self) -> Mapping[str, int]:
+        return self._producer.statistics()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the log has it", "after the log has it"])
+@pytest.mark.parametrize("at", range(1, 19))
+async def test_a_crash_at_any_send_loses_no_alarm_and_makes_no_second_alert(world: World, at: int, after: bool) -> None:
+    """Two bells are pressed, one is acknowledged; the process dies at one send and comes back."""
+    faulty = Faulty(world.kafka, at=at, after=after)
+    task = world.start(faulty)
+    await world.until(lambda: world.context.readiness()[0] or task.done())
+    world.press("p-1")
+    other = alarm(at_us=world.clock.now_us(), device=device(device_id="bell-2"))
+    world.press("p-2", body=other, source="bell-2")
+    with suppress(AssertionError):
+        await world.until(lambda: task.done() or len(world.newest()) == 2, steps=100)
+    acked = next((one for one in world.newest().values() if one.device.device_id == "bell-1"), None)
+    if acked is not None:
+        world.say(command(acked, "ack"))
+    with suppress(AssertionError):
+        await world.until(task.done, steps=150)
+    task.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await task
+    async with world.running():
+        await world.until(lambda: len(world.newest()) == 2)
+        await world.clock.advance(1.5)
+        await settle(100)
+        if acked is None:
+            acked = next(one for one in world.newest().values() if one.device.device_id == "bell-1")
+            world.say(command(acked, "ack"))
+        await world.until(lambda: world.newest()[acked.alert_id].isa.state == "ACKED")
+        await world.until(lambda: all(not one.isa.active for one in world.newest().values()))
+    for alert_id, alert in world.newest().items():
+        written = {envelope.id: body for envelope, body in world.events() if body.alert_id == alert_id}
+        assert sorted(body.version for body in written.values()) == list(range(1, alert.version + 1))
+        assert [body.change for body in written.values()].count("created") == 1
+    assert len(world.newest()) == 2
+
+
+def records_of(records: list[Record], key: str) -> list[Record]:
+    return [one for one in records if one.key == key]
+
+
+async def test_a_clear_that_is_read_again_does_not_clear_the_next_occurrence(world: World) -> None:
+    def say(event_id: str, *, active: bool) -> None:
+        said = alarm(
+            at_us=world.clock.now_us(), alarm_class="health", topic="tns1:VideoSource/SignalLoss", active=active
+        )
+        body = said if active else AlarmCleared(**{name: getattr(said, name) for name in said.__struct_fields__})
+        world.press(event_id, body=body)
+
+    async with world.running():
+        say("h-1", active=True)
+        await world.alert()
+        say("h-2", active=False)
+        await world.alert(lambda one: not one.isa.active)
+        say("h-3", active=True)
+        await world.alert(lambda one: one.isa.active and one.occurrence.n == 2)
+        say("h-2", active=False)
+        await world.until(lambda: world.metrics.alarms.labels("health", "seen_before")._value.get() == 1)
+        assert world.alerts()[-1].isa.active

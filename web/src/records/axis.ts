@@ -1,0 +1,41 @@
+/** Pure: a timeline's stretches as parts of an axis, and what lies at an instant. */
+import type { Timeline, TimelineItem } from "../contracts";
+
+export const HOUR_US = 3_600_000_000;
+export const STEP_US = 5_000_000;
+
+export function isFootage(item: TimelineItem): boolean {
+  return item.state === "recorded" || item.state === "open";
+}
+
+/** The last seconds are on their way: neither footage nor missing. */
+export function isMissing(item: TimelineItem): boolean {
+  return !isFootage(item) && item.state !== "pending";
+}
+
+export function itemAt(timeline: Timeline, at_us: number): TimelineItem | undefined {
+  return timeline.items.find((item) => item.from_us <= at_us && at_us < item.to_us);
+}
+
+export function share(timeline: Timeline, at_us: number): number {
+  const length_us = timeline.to_us - timeline.from_us;
+  return length_us > 0 ? Math.min(1, Math.max(0, (at_us - timeline.from_us) / length_us)) : 0;
+}
+
+export function clamp(timeline: Timeline, at_us: number): number {
+  return Math.min(Math.max(at_us, timeline.from_us), Math.max(timeline.from_us, timeline.to_us - 1_000_000));
+}
+
+/** The next footage at or after an instant; null when there is none. */
+export function footageFrom(timeline: Timeline, at_us: number): number | null {
+  const item = timeline.items.find((i) => isFootage(i) && i.to_us > at_us);
+  return item ? Math.max(item.from_us, at_us) : null;
+}
+
+/** Whole ten minutes within the range, for the axis. */
+export function ticks(timeline: Timeline, every_us: number): number[] {
+  const first = Math.ceil(timeline.from_us / every_us) * every_us;
+  const found: number[] = [];
+  for (let at = first; at < timeline.to_us; at += every_us) found.push(at);
+  return found;
+}
