@@ -45,10 +45,6 @@ class History:
         self._indexes: OrderedDict[tuple[str, str], Index] = OrderedDict()
         self._lock = threading.Lock()
 
-    def known(self, camera_id: str, stream: StreamName) -> bool:
-        """Tell whether there is any footage or gap of this stream."""
-        return bool(self._tail.segments(camera_id, stream)) or self._catalog.first_us(camera_id, stream) is not None
-
     def tiles(
         self, camera_id: str, stream: StreamName, from_us: UtcMicroseconds, to_us: UtcMicroseconds
     ) -> tuple[Tile[Source], ...]:
