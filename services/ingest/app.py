@@ -103,6 +103,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
         city.on_change(supervisor.apply)
         supervisor.apply(city.current)
         claims.on_change(supervisor.claim_changed)
+        context.status("ports", lambda: {"device_door": door.port, "live": live_port})
         context.status("cameras", supervisor.status)
         context.status("press_spool", door.statistics)
         context.status("video", publisher.statistics)
@@ -117,7 +118,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
                     ("publisher", publisher.run()),
                     ("streams", streams.run()),
                     ("disk watch", disk.run()),
-                    ("readiness", _tell_readiness(context, supervisor)),
+                    ("readiness", _tell_readiness(context, city, supervisor)),
                 )
             ]
             await supervisor.run(context.stopping)
@@ -126,9 +127,9 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
                 task.cancel()
 
 
-async def _tell_readiness(context: ServiceContext, supervisor: Supervisor) -> None:
+async def _tell_readiness(context: ServiceContext, city: RegistryReader, supervisor: Supervisor) -> None:
     """Be ready once every camera was tried: a camera that is down must not hold up a rollout."""
-    while not supervisor.all_attempted():
+    while not (city.is_known() and supervisor.all_attempted()):
         await context.clock.sleep(READY_LOOK_S)
     freeze_garbage()
     context.ready(True, "every camera was tried")

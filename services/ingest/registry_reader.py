@@ -66,6 +66,10 @@ class RegistryReader:
             )
         )
 
+    def is_known(self) -> bool:
+        """Tell whether the city is known: read to its end, or from the last run's copy."""
+        return self._caught_up.is_set() or bool(self.current.devices)
+
     async def caught_up(self) -> None:
         """Wait until all that stood in the topic has been read."""
         await self._caught_up.wait()
