@@ -16,6 +16,7 @@ from services.contracts.units import UtcMicroseconds
 from services.ingest import api, registry
 from services.ingest.alarms.door import AlarmDoor, DoorSettings
 from services.ingest.disk_watch import DiskWatch
+from services.ingest.ending import end
 from services.ingest.host_clock import HostClock
 from services.ingest.live import LiveHub
 from services.ingest.media.stills import Stills
@@ -47,7 +48,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
         kafka("registry"), pool=settings.pool, snapshot=settings.data_dir / "registry.json", clock=clock
     )
     await city.load_snapshot()
-    door = AlarmDoor(door_settings(settings), kafka("alarms"), registry=lambda: city.current, context=context)
+    door = AlarmDoor(door_settings(settings), kafka("alarms"), registry=city.known, context=context)
     publisher = VideoPublisher(
         kafka("video"), capacity_bytes=settings.video_buffer_bytes, clock=clock, host_clock=HostClock(clock).state
     )
@@ -123,13 +124,12 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
             ]
             await supervisor.run(context.stopping)
             await _flush(streams)
-            for task in running:
-                task.cancel()
+            await end(running)
 
 
 async def _tell_readiness(context: ServiceContext, city: RegistryReader, supervisor: Supervisor) -> None:
     """Be ready once every camera was tried: a camera that is down must not hold up a rollout."""
-    while not (city.is_known() and supervisor.all_attempted()):
+    while not (city.known() is not None and supervisor.all_attempted()):
         await context.clock.sleep(READY_LOOK_S)
     freeze_garbage()
     context.ready(True, "every camera was tried")

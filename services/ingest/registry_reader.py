@@ -66,9 +66,9 @@ class RegistryReader:
             )
         )
 
-    def is_known(self) -> bool:
-        """Tell whether the city is known: read to its end, or from the last run's copy."""
-        return self._caught_up.is_set() or bool(self.current.devices)
+    def known(self) -> Registry | None:
+        """Return the city once it is known: read to its end, or from the last run's copy."""
+        return self.current if self._caught_up.is_set() or self.current.devices else None
 
     async def caught_up(self) -> None:
         """Wait until all that stood in the topic has been read."""

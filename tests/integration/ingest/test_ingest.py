@@ -96,7 +96,9 @@ async def running(name: str, kafka: AioKafka, bootstrap: str, where: Path) -> As
     city = City(name=name, kafka=kafka, camera=camera, context=context)
     reading = asyncio.create_task(_read(city))
     serving = asyncio.create_task(
-        app.run(_settings(name, bootstrap, where), lambda part: AioKafka(bootstrap, clock=CLOCK, client_id=part), context)
+        app.run(
+            _settings(name, bootstrap, where), lambda part: AioKafka(bootstrap, clock=CLOCK, client_id=part), context
+        )
     )
     try:
         yield city
@@ -153,9 +155,7 @@ async def _read(city: City) -> None:
 
 
 @pytest.fixture
-async def city(
-    kafka: AioKafka, kafka_bootstrap: str, tmp_path: Path
-) -> AsyncIterator[City]:
+async def city(kafka: AioKafka, kafka_bootstrap: str, tmp_path: Path) -> AsyncIterator[City]:
     name = f"it-{CLOCK.now_us()}"
     async with running(name, kafka, kafka_bootstrap, tmp_path) as city:
         yield city
