@@ -87,16 +87,19 @@ class RegistryReader:
             await self._clock.sleep(_RETRY_S)
 
     async def _read(self) -> None:
-        table = RecordTable()
+        table, said = RecordTable(), False
         async with self._kafka.reader(await self._kafka.whole(self._topic)) as reader:
             while True:
                 records = await reader.poll(timeout_s=_POLL_S)
                 for record in records:
                     self._take(table, record)
-                first = reader.caught_up() and not self._caught_up.is_set()
-                if reader.caught_up() and (records or first):
+                said = said or bool(records)
+                if not reader.caught_up():
+                    continue
+                # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
+                if said:
                     await self._apply(table.registry())
-                    self._caught_up.set()
+                self._caught_up.set()
 
     def _take(self, table: RecordTable, record: Record) -> None:
         standing = read_record(record)
