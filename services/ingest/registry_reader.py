@@ -90,16 +90,14 @@ class RegistryReader:
         table, said = RecordTable(), False
         async with self._kafka.reader(await self._kafka.whole(self._topic)) as reader:
             while True:
-                records = await reader.poll(timeout_s=_POLL_S)
-                for record in records:
+                if reader.caught_up():
+                    # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
+                    if said:
+                        await self._apply(table.registry())
+                    self._caught_up.set()
+                for record in await reader.poll(timeout_s=_POLL_S):
+                    said = True
                     self._take(table, record)
-                said = said or bool(records)
-                if not reader.caught_up():
-                    continue
-                # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
-                if said:
-                    await self._apply(table.registry())
-                self._caught_up.set()
 
     def _take(self, table: RecordTable, record: Record) -> None:
         standing = read_record(record)
