@@ -217,8 +217,13 @@ class MediaParser:
     def finish(self, cause: GapCause, detail: EndDetail) -> None:
         """Hand over what is whole; an unfinished unit is lost with the connection."""
         self._tell_loss()
-        if self.fragmenter is not None:
-            self.fragmenter.finish(cause, detail)
+        if self.fragmenter is None:
+            return
+        if self._nal == _NONE and self._o > self._unit and not self._slices:
+            # Whole NAL units without a picture, such as a last signing SEI: a sample of their own would
+            # stop strict decoders, so they end the last unit.
+            self.fragmenter.append_to_last(self._o, SIGNED if self._signed else 0)
+        self.fragmenter.finish(cause, detail)
 
     # ---- everything below is the slower path ----
 
