@@ -117,7 +117,6 @@ class MediaParser:
         self._scan_left = SCANNED_SLICES
         self._annexb = False
         self._loss: PacketLoss | None = None
-        self._missing: Missing | None = None
 
     def feed(self, data: bytearray | memoryview, p: int, end: int, now_us: int) -> int:  # noqa: PLR0915 - one loop with local names is the point (hotpath.md, shape 4)
         """Parse `data[p:end]`; return where the first incomplete piece begins.
@@ -213,6 +212,13 @@ class MediaParser:
             p = q
         self._o, self._nal, self._next_seq = o, nal, seq_next
         return p
+
+    def clock_moved(self, step_us: int) -> None:
+        """The host clock stepped: ages must not (a step is no stall)."""
+        if self.last_unit_us is not None:
+            self.last_unit_us += step_us
+        if self.last_key_us is not None:
+            self.last_key_us += step_us
 
     def finish(self, cause: GapCause, detail: EndDetail) -> None:
         """Hand over what is whole; an unfinished unit is lost with the connection."""

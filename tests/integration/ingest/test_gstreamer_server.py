@@ -33,10 +33,7 @@ GLib.MainLoop().run()
 def has_gstreamer() -> bool:
     probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
     try:
-        return (
-            subprocess.run(["/usr/bin/python3", "-c", probe], capture_output=True, check=False, timeout=20).returncode
-            == 0
-        )
+        found = subprocess.run(["/usr/bin/python3", "-c", probe], capture_output=True, check=False, timeout=20)
     except OSError:
         return False
     return found.returncode == 0
