@@ -87,16 +87,17 @@ class RegistryReader:
             await self._clock.sleep(_RETRY_S)
 
     async def _read(self) -> None:
-        table, said = RecordTable(), False
+        table, changed = RecordTable(), False
         async with self._kafka.reader(await self._kafka.whole(self._topic)) as reader:
             while True:
                 if reader.caught_up():
                     # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
-                    if said:
+                    if changed:
                         await self._apply(table.registry())
+                    changed = False
                     self._caught_up.set()
                 for record in await reader.poll(timeout_s=_POLL_S):
-                    said = True
+                    changed = True
                     self._take(table, record)
 
     def _take(self, table: RecordTable, record: Record) -> None:

@@ -185,10 +185,10 @@ def named(camera: Device, name: str, **changes: Any) -> Device:
 
 
 async def test_a_camera_is_claimed_at_its_first_key_picture_and_not_before(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(camera))
+        await made.apply(city(registered_camera))
         await clock.advance(0.5)
         made.sessions[0].record(keyframe=False)
         await clock.advance(1)
@@ -197,15 +197,15 @@ async def test_a_camera_is_claimed_at_its_first_key_picture_and_not_before(
         await clock.advance(1)
 
         (claim,) = made.kafka.records(CLAIMS.name)
-        assert claim.key == camera.device_id
+        assert claim.key == registered_camera.device_id
         assert [(one.run, one.seq) for one in made.videos()] == [(0, 0), (0, 1)]
 
 
 async def test_a_camera_that_goes_away_is_told_at_once_and_alarmed_after_the_limit(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(camera))
+        await made.apply(city(registered_camera))
         await clock.advance(0.5)
         made.sessions[0].record()
         await clock.advance(1)
@@ -215,20 +215,20 @@ async def test_a_camera_that_goes_away_is_told_at_once_and_alarmed_after_the_lim
         assert [gap.to_us for gap in made.gaps()] == [None]
         assert made.alarms == []
         await clock.advance(4)
-        assert made.alarms == [(camera.device_id, True, "stall")]
+        assert made.alarms == [(registered_camera.device_id, True, "stall")]
 
         made.sessions[-1].record()
         await clock.advance(1)
-        assert made.alarms[1:] == [(camera.device_id, False, "")]
+        assert made.alarms[1:] == [(registered_camera.device_id, False, "")]
         assert isinstance(made.gaps()[-1], GapClosed)
         assert made.states()[-1] == "recording"
 
 
 async def test_seq_goes_on_over_sessions_and_each_run_has_its_end(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(camera))
+        await made.apply(city(registered_camera))
         await clock.advance(0.5)
         made.sessions[0].record(2)
         made.sessions[0].end("network_loss", EndDetail.RESET)
@@ -240,8 +240,10 @@ async def test_seq_goes_on_over_sessions_and_each_run_has_its_end(
         assert kinds == [("Fragment", 0, 0), ("Fragment", 0, 1), ("VideoEnd", 0, 1), ("Fragment", 1, 2)]
 
 
-async def test_a_change_of_one_camera_touches_no_other(clock: FakeClock, secrets_dir: Path, camera: Device) -> None:
-    one, other = named(camera, "one"), named(camera, "other")
+async def test_a_change_of_one_camera_touches_no_other(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    one, other = named(registered_camera, "one"), named(registered_camera, "other")
     async with bench(clock, secrets_dir) as made:
         await made.apply(city(one, other))
         await clock.advance(0.5)
@@ -255,26 +257,26 @@ async def test_a_change_of_one_camera_touches_no_other(clock: FakeClock, secrets
 
 
 async def test_a_camera_that_moves_on_the_map_keeps_its_session(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(camera))
+        await made.apply(city(registered_camera))
         await clock.advance(0.5)
-        await made.apply(city(msgspec.structs.replace(camera, revision=2, lon=127.5)))
+        await made.apply(city(msgspec.structs.replace(registered_camera, revision=2, lon=127.5)))
         await clock.advance(3)
 
         assert len(made.sessions) == 1
 
 
 async def test_a_camera_that_is_switched_off_ends_its_run_and_says_so(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(camera))
+        await made.apply(city(registered_camera))
         await clock.advance(0.5)
         made.sessions[0].record()
         await clock.advance(0.5)
-        await made.apply(city(msgspec.structs.replace(camera, revision=2, enabled=False)))
+        await made.apply(city(msgspec.structs.replace(registered_camera, revision=2, enabled=False)))
         await clock.advance(2)
 
         assert isinstance(made.videos()[-1], VideoEnd)
@@ -282,17 +284,19 @@ async def test_a_camera_that_is_switched_off_ends_its_run_and_says_so(
         assert made.supervisor.status() == []
 
 
-async def test_a_second_claim_ends_our_recording(clock: FakeClock, secrets_dir: Path, camera: Device) -> None:
+async def test_a_second_claim_ends_our_recording(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
     async with bench(clock, secrets_dir) as made:
         made.claims.on_change(made.supervisor.claim_changed)
-        await made.apply(city(camera))
+        await made.apply(city(registered_camera))
         await clock.advance(0.5)
         made.sessions[0].record()
         await clock.advance(1)
         other = ClaimsLog(made.kafka, clock)
         async with other.open():
             await clock.advance(0.5)
-            claiming = asyncio.create_task(other.claim(camera.device_id, owner="ingest-1", live_url=None))
+            claiming = asyncio.create_task(other.claim(registered_camera.device_id, owner="ingest-1", live_url=None))
             await clock.advance(5)
             await claiming
 
@@ -301,10 +305,10 @@ async def test_a_second_claim_ends_our_recording(clock: FakeClock, secrets_dir: 
 
 
 async def test_our_own_mistake_in_one_session_ends_neither_it_nor_the_others(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(named(camera, "one"), named(camera, "other")))
+        await made.apply(city(named(registered_camera, "one"), named(registered_camera, "other")))
         await clock.advance(0.5)
         made.sessions[0].crash()
         await clock.advance(3)
@@ -313,10 +317,10 @@ async def test_our_own_mistake_in_one_session_ends_neither_it_nor_the_others(
 
 
 async def test_without_its_secret_a_camera_waits_and_connects_once_it_is_there(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(msgspec.structs.replace(camera, secret_ref="cam-secret")))
+        await made.apply(city(msgspec.structs.replace(registered_camera, secret_ref="cam-secret")))
         await clock.advance(1)
         assert made.sessions == []
         write_secret(secrets_dir)
@@ -329,10 +333,10 @@ async def test_without_its_secret_a_camera_waits_and_connects_once_it_is_there(
 
 
 async def test_a_host_gets_two_handshakes_at_a_time_and_what_is_too_much_is_left(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        await made.apply(city(*(named(camera, f"cam-{n}") for n in range(5))))
+        await made.apply(city(*(named(registered_camera, f"cam-{n}") for n in range(5))))
         await clock.advance(1)
         assert len(made.sessions) == 2
         made.sessions[0].record()
@@ -342,11 +346,11 @@ async def test_a_host_gets_two_handshakes_at_a_time_and_what_is_too_much_is_left
 
 
 async def test_kafka_away_from_the_start_loses_nothing_that_fits(
-    clock: FakeClock, secrets_dir: Path, camera: Device
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
         made.kafka.away = True
-        await made.apply(city(camera))
+        await made.apply(city(registered_camera))
         await clock.advance(0.5)
         made.sessions[0].record(3)
         await clock.advance(30)
@@ -363,8 +367,8 @@ def write_secret(secrets_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("max_streams", "ours"), [(0, 0), (1, 1), (5, 3)])
-def test_the_static_assigner_takes_all_until_it_is_full(camera: Device, max_streams: int, ours: int) -> None:
-    cameras = [named(camera, f"cam-{n}") for n in range(3)]
+def test_the_static_assigner_takes_all_until_it_is_full(registered_camera: Device, max_streams: int, ours: int) -> None:
+    cameras = [named(registered_camera, f"cam-{n}") for n in range(3)]
 
     placement = StaticAssigner(max_streams=max_streams, max_mbps=100).place(reversed(cameras))
 
