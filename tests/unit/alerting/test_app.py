@@ -58,8 +58,7 @@ class World:
             task.result()
         finally:
             task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+            await self.until(task.done, step_s=0.5)
 
     def start(self, kafka: Any = None) -> asyncio.Task[None]:
         self.context = ServiceContext("alerting", clock=self.clock)
@@ -451,8 +450,7 @@ async def test_a_crash_at_any_send_loses_no_alarm_and_makes_no_second_alert(worl
     with suppress(AssertionError):
         await world.until(task.done, steps=150)
     task.cancel()
-    with suppress(asyncio.CancelledError, Exception):
-        await task
+    await world.until(task.done, step_s=0.5)
     async with world.running():
         await world.until(lambda: len(world.newest()) == 2)
         await world.clock.advance(1.5)
