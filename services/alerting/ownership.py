@@ -250,7 +250,7 @@ class Ownership:
 
     def _start(self, assigned: Assigned) -> int:
         committed, index = assigned.committed, assigned.place.partition
-        lost = _lost_offsets(assigned, restored=len(self.partitions[index].state) > 0)
+        lost = _lost_offsets(assigned)
         if lost is None and committed is not None:
             self._committed[assigned.place] = committed
             return committed
@@ -264,11 +264,11 @@ def _take(fold: Fold, record: Record) -> None:
     fold.take(record)
 
 
-def _lost_offsets(assigned: Assigned, *, restored: bool) -> int | None:
-    """Return how many alarms may be lost: None when all is well, 0 when a replay finds all of them."""
+def _lost_offsets(assigned: Assigned) -> int | None:
+    """Return how many alarms may be lost, or None when a replay from the beginning finds all of them."""
     committed = assigned.committed
     if committed is None:
-        return assigned.beginning if assigned.beginning or restored else None
+        return assigned.beginning or None
     if committed < assigned.beginning:
         return assigned.beginning - committed
     return committed - assigned.end if committed > assigned.end else None
