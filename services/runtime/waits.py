@@ -24,10 +24,10 @@ async def within(seconds: float, wait: Awaitable[T], *, clock: Clock) -> T:
             return wanted.result()
         raise TimeoutError(f"after {seconds} s")
     finally:
-        for task in (wanted, alarm):
-            if task.cancel():
-                with suppress(asyncio.CancelledError):
-                    await task
+        wanted.cancel()
+        alarm.cancel()
+        # Not `suppress(CancelledError)` round an await: it would swallow the caller's own cancellation.
+        await asyncio.wait((wanted, alarm))
 
 
 @asynccontextmanager
