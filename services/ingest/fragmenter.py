@@ -144,6 +144,7 @@ class Fragmenter:
         stamp: int,
         flags: int,
         recv_us: int,
+        *,
         init: InitSegment | None = None,
         missing: Missing | None = None,
     ) -> int:

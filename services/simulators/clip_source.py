@@ -5,6 +5,7 @@ continuous timeline. Only simulators decode or encode.
 """
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def from_file(file: Path) -> Clip:
 
 def _plausible(times: list[int]) -> bool:
     ordered = sorted(times)
-    steps = [after - before for before, after in zip(ordered, ordered[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(ordered)]
     least, most = (round(bound * TICKS_PER_S) for bound in _PLAUSIBLE_STEP_S)
     return all(least <= step <= most for step in steps)
 

@@ -281,6 +281,12 @@ export interface LiveInit {
   codec: string;
 }
 
+/** The next binary fragment of this channel starts with a key picture. Said by ingest to the gateway alone: so the relay can keep the newest GOP for a window that joins, and drop to the next key picture, without opening a fragment. */
+export interface LiveKey {
+  op: "key";
+  ch: number;
+}
+
 /** What the player sees. */
 export interface LiveStats {
   op: "stats";
@@ -436,4 +442,4 @@ export interface Unsub {
 export type ConsoleSays = Hello | ReceiptFrame;
 export type GatewaySays = Snapshot | SnapshotEnd | EventFrame | Heartbeat | Resync | Bye;
 export type LiveClientSays = Sub | Unsub | LiveStats;
-export type LiveServerSays = LiveInit | LiveDrop | LiveGap | LiveErr;
+export type LiveServerSays = LiveInit | LiveKey | LiveDrop | LiveGap | LiveErr;

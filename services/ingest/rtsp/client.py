@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from services.contracts.gap import GapCause
+from services.ingest.fragmenter import Missing
 from services.ingest.media_types import (
     CameraTarget,
     EndDetail,
@@ -32,7 +33,6 @@ from services.ingest.media_types import (
     SessionEnd,
     SessionPhase,
 )
-from services.ingest.fragmenter import Missing
 from services.ingest.rtsp import auth, message, rtp, sdp
 from services.ingest.rtsp.errors import CameraError, MessageError, SdpError, SessionFailed
 from services.ingest.rtsp.fast_path import SLACK_BYTES, MediaParser
@@ -96,7 +96,7 @@ class _Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         rest = self._rest_bytes
         if rest:
             self._shared.data[:rest] = self._rest
@@ -135,7 +135,9 @@ class _Link(asyncio.BufferedProtocol):
             self.transport.abort()
 
 
-class _Ended(Exception):  # noqa: N818 - inside this file only: carries the end out of nested steps
+class _Ended(Exception):
+    """Carries the end of a session out of nested steps; never leaves this file."""
+
     def __init__(self, cause: GapCause | None, detail: EndDetail, retry: RetryHint = RetryHint.NORMAL) -> None:
         super().__init__(detail.value)
         self.cause = cause
