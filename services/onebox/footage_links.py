@@ -133,7 +133,7 @@ async def audited(probe: Probe) -> Link:
 
 async def _recorded_items(probe: Probe) -> list[dict[str, Any]]:
     now_us = probe.clock.now_us()
-    query = {"from": now_us - HOUR_US, "to": now_us, "purpose": PURPOSE}
+    query: dict[str, int | str] = {"from": now_us - HOUR_US, "to": now_us, "purpose": PURPOSE}
     async with probe.http.get(probe.archive_url("timeline"), params=query, headers=probe.bearer("auditor")) as answer:
         said = await answer.json()
         expect(answer.status in (200, 404), f"the timeline was answered {answer.status} {said}")
