@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from services.runtime.clock import Clock
@@ -30,6 +30,14 @@ async def within(seconds: float, wait: Awaitable[T], *, clock: Clock) -> T:
         await asyncio.wait((wanted, alarm))
 
 
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait for its end; an error of its own is raised, and so is the caller's cancellation."""
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.result()
+
+
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[None]:
     """Run `work` as long as the body; an error of either ends both and is raised as it is.
@@ -55,6 +63,4 @@ async def beside(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator
         raise
     finally:
         task.remove_done_callback(ended)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await cancelled(task)
