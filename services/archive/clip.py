@@ -124,12 +124,12 @@ def _remux(source: InputContainer, cutting: Cutting, target: Path) -> Contained:
     )
 
 
-def _wanted(packets: Iterable[Packet], end_time: int) -> Iterator[Packet]:
+def _wanted(packets: "Iterable[Packet[VideoStream]]", end_time: int) -> "Iterator[Packet[VideoStream]]":
     """Yield packets in decode order, up to the last one that is shown before the end.
 
     A picture shown after the end stays in the file where one shown before it refers to it.
     """
-    held: list[Packet] = []
+    held: list[Packet[VideoStream]] = []
     for packet in packets:
         if (packet.dts or 0) >= end_time:
             return

@@ -57,10 +57,9 @@ def instead(tiles: Sequence[Tile[Source]], href: Callable[[int, int], str]) -> C
     )
 
 
-def cutting(
-    history: History, camera_id: str, stream: StreamName, from_us: UtcMicroseconds, to_us: UtcMicroseconds, part: Part
-) -> clip.Cutting:
-    """Return what `clip.cut` needs, from the last key picture at or before `from_us`."""
+def cutting(history: History, camera_id: str, stream: StreamName, part: Part) -> clip.Cutting:
+    """Return what `clip.cut` needs for a whole part, from the last key picture at or before its beginning."""
+    from_us, to_us = part.from_us, part.to_us
     sources = [one.footage.ref for one in part.tiles if one.footage is not None]
     first = sources[0]
     gop = _gop_before(history.index(first).gops, from_us)
