@@ -10,7 +10,8 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, Self
+from random import Random
+from typing import IO, Final, Self, TypeVar
 
 import msgspec
 
@@ -26,12 +27,14 @@ from services.onebox.ports import LOOPBACK, Reservation, reserve
 from services.onebox.processes import Child
 from services.onebox.registry_view import RegistryView, read_registry
 from services.onebox.service_settings import make_folders, settings_of_services, write_settings
-from services.onebox.settings import environment_of_services
+from services.onebox.settings import REPOSITORY, environment_of_services
 from services.onebox.watch import Refused, Watched
 from services.runtime.clock import Clock
 from services.runtime.errors import SettingsError
 from services.runtime.identity import DemoIssuer
+from services.runtime.kafka import AioKafka
 from services.runtime.kafka_port import Kafka
+from services.runtime.retry import retried
 from services.runtime.settings import SecretStore
 
 READY_S: Final = 60.0
@@ -44,7 +47,10 @@ MALLOC: Final[Mapping[str, str]] = {
 }
 """All three or none: half the CPU of producing (kafka.md 4)."""
 
+BUNDLE: Final = REPOSITORY / "web" / "dist"
+KAFKA_TRIES_MAX: Final = 10
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,18 @@ class Program:
     ops_port: int | None = None
 
 
+def four_services(layout: Layout, ports: Mapping[str, int]) -> Sequence[Program]:
+    """Return the services, each with the settings file that was written for it."""
+    return [
+        Program(
+            name=name,
+            command=[sys.executable, "-m", f"services.{name}", "--settings", str(layout.settings(name))],
+            ops_port=ports[f"{name} ops"],
+        )
+        for name in SERVICES
+    ]
+
+
 class OneBox:
     """Kafka, the four services and what a demo adds. `start`, `wait_ready`, then `run` until stopped, `stop`."""
 
@@ -66,18 +84,25 @@ class OneBox:
         *,
         kafka: str | None = None,
         ports: PortChoice = "default",
+        services: Callable[[Layout, Mapping[str, int]], Sequence[Program]] = four_services,
         beside: Sequence[Program] = (),
         register: Callable[[Kafka], Awaitable[None]] | None = None,
         sources: Mapping[str, Source] | None = None,
+        reserved: Reservation | None = None,
         clock: Clock,
         say: Say,
     ) -> None:
-        """Take the data directory and, for a demo, programs to run and a city to register before the services."""
+        """Take the data directory and, for a demo, programs to run and a city to register before the services.
+
+        `reserved` holds the ports of the programs beside; it is given back with our own.
+        """
         self.layout = Layout(data.resolve())
         self.recording_since_us: int | None = None
         self._choice = ports
         self._given_kafka = kafka
+        self._services = services
         self._beside = tuple(beside)
+        self._programs: tuple[Program, ...] = ()
         self._register = register
         self._sources = dict(sources or {})
         self._clock = clock
@@ -85,6 +110,7 @@ class OneBox:
         self._registry = RegistryView(devices=(), sites=())
         self._lock: IO[str] | None = None
         self._held: Reservation | None = None
+        self._reserved = reserved
         self._kafka: LocalKafka | None = None
         self._watched: dict[str, Watched] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,12 +156,14 @@ class OneBox:
         self._say(statement(disk, planned, with_kafka=self._given_kafka is None))
         await self._start_kafka()
         kafka = self.kafka_port("up")
-        await prepare_topics(kafka, free_disk_bytes=planned.free_bytes)
+        await self._persist(lambda: prepare_topics(kafka, free_disk_bytes=planned.free_bytes), "topics")
         if self._register is not None:
-            await self._register(kafka)
-        self._registry = await read_registry(kafka)
+            register = self._register
+            await self._persist(lambda: register(kafka), "registry")
+        self._registry = await self._persist(lambda: read_registry(kafka), "registry")
         self._write_settings(disk)
-        for program in (*self._services(), *self._beside):
+        self._programs = (*self._services(self.layout, self.ports), *self._beside)
+        for program in self._programs:
             await self._start_program(program)
 
     async def wait_ready(self, timeout_s: float = READY_S) -> None:
@@ -154,7 +182,8 @@ class OneBox:
         self._is_ready = True
         for watched in self._watched.values():
             watched.settled = True
-        self.recording_since_us = self._clock.now_us()
+        if any(device.kind == "camera" and device.enabled for device in self._registry.devices):
+            self.recording_since_us = self._clock.now_us()
         self.publish()
         alive = health.watch_alive(self._ops_ports(), clock=self._clock, stuck=self._kill_stuck)
         self._tasks.append(asyncio.create_task(alive, name="alive"))
@@ -186,8 +215,9 @@ class OneBox:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._held is not None:
-            self._held.release()
+        for held in (self._held, self._reserved):
+            if held is not None:
+                held.release()
         if self._lock is not None:
             self._lock.close()
 
@@ -205,8 +235,6 @@ class OneBox:
 
     def kafka_port(self, client_id: str) -> Kafka:
         """Return the port to the box's Kafka."""
-        from services.runtime.kafka import AioKafka
-
         return AioKafka(self.bootstrap, clock=self._clock, client_id=client_id)
 
     def endpoints(self) -> Endpoints:
@@ -267,19 +295,14 @@ class OneBox:
                 self.ports,
                 bootstrap=self.bootstrap,
                 reserve_bytes=reserve_bytes(disk.size_bytes),
+                bundle=BUNDLE if BUNDLE.is_dir() else None,
                 jurisdictions=self._registry.jurisdictions,
             ),
         )
 
-    def _services(self) -> list[Program]:
-        return [
-            Program(
-                name=name,
-                command=[sys.executable, "-m", f"services.{name}", "--settings", str(self.layout.settings(name))],
-                ops_port=self.ports[f"{name} ops"],
-            )
-            for name in SERVICES
-        ]
+    async def _persist(self, call: Callable[[], Awaitable[T]], what: str) -> T:
+        """Try again for a while: a broker on a busy machine loses itself for a second or two."""
+        return await retried(call, what=what, clock=self._clock, random=Random(), attempts_max=KAFKA_TRIES_MAX)  # noqa: S311
 
     async def _start_program(self, program: Program) -> None:
         async def start() -> Child:
@@ -300,8 +323,7 @@ class OneBox:
         self._tasks.append(asyncio.create_task(watched.keep(), name=name))
 
     def _ops_ports(self) -> dict[str, int]:
-        programs = (*self._services(), *self._beside)
-        return {program.name: program.ops_port for program in programs if program.ops_port is not None}
+        return {program.name: program.ops_port for program in self._programs if program.ops_port is not None}
 
     def _kill_stuck(self, name: str) -> None:
         child = self._watched[name].child

@@ -29,6 +29,8 @@ DEAD_LETTER_BYTES: Final = MIB
 BROKER_OWN_BYTES: Final = 96 * MIB
 """Offsets, transactions and the cluster's own log: two segments of 16 MiB each."""
 FREE_BYTES_MIN: Final = GIB
+SPOOL_BYTES: Final = 16 * MIB
+"""Ingest's press spool, allocated at its start."""
 LOGS_BYTES: Final = 5 * 8 * MIB
 """Output of five processes, each bounded (processes.py)."""
 
@@ -125,7 +127,8 @@ def statement(disk: Disk, planned: Disk, *, with_kafka: bool) -> str:
         else ""
     )
     return (
-        f"disk: {_gib(disk.free_bytes)} of {_gib(disk.size_bytes)} free; {kafka}logs {_gib(LOGS_BYTES)}, "
+        f"disk: {_gib(disk.free_bytes)} of {_gib(disk.size_bytes)} free; {kafka}"
+        f"presses while Kafka is away {_gib(SPOOL_BYTES)}, logs {_gib(LOGS_BYTES)}, "
         f"footage the rest until {_gib(kept)} are left; then video stops with a gap, and alarms go on"
     )
 

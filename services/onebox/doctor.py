@@ -44,7 +44,7 @@ def examine(data: Path) -> list[Finding]:
     return [finding for look in (_machine, _software, lambda: _place(data), _for_tests) for finding in look()]
 
 
-def run_doctor(*, data: Path, as_json: bool = False) -> int:
+def run_doctor(*, data: Path = Path(".data"), as_json: bool = False) -> int:
     """Print what was found; return 1 when something is missing that `up` needs."""
     findings = examine(data)
     if as_json:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ def settings_of_services(
     *,
     bootstrap: str,
     reserve_bytes: int,
+    bundle: Path | None,
     jurisdictions: Sequence[str],
 ) -> Mapping[str, dict[str, Any]]:
     """Return what differs from each service's defaults, by service."""
@@ -38,7 +40,7 @@ def settings_of_services(
             "live": listen("live relay"),
             "secrets_dir": str(layout.secrets),
             "data_dir": str(layout.data("ingest")),
-            "reserve_bytes": reserve_bytes,
+            "disk_reserve_bytes": reserve_bytes,
         },
         "alerting": common("alerting"),
         "gateway": common("gateway")
@@ -48,6 +50,8 @@ def settings_of_services(
             "archive_url": f"http://{LOOPBACK}:{ports['archive']}",
             "secrets_dir": str(layout.secrets),
             "origins": gateway_origins,
+            "bundle_dir": str(bundle) if bundle else None,
+            "secure_cookie": False,
             "demo_identity_dir": str(layout.identity),
             "demo_jurisdictions": list(jurisdictions),
         },
@@ -56,7 +60,8 @@ def settings_of_services(
             "listen": listen("archive"),
             "identity": identity,
             "data_dir": str(layout.data("archive")),
-            "reserve_bytes": reserve_bytes,
+            # Ingest stops at the whole: what it had acknowledged by then must still fit.
+            "disk_reserve_bytes": reserve_bytes // 2,
         },
     }
 

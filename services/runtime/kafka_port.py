@@ -98,7 +98,7 @@ class Producer(Protocol):
         """Return the partition of a key; the topic's metadata is known once it was sent to or asked for."""
 
     def statistics(self) -> Mapping[str, int]:
-        """Return `outstanding_bytes`, `capacity_bytes`, `sent`, `unknown`."""
+        """Return `outstanding_bytes`, `capacity_bytes`, `waiting`, `sent`, `unknown`."""
 
 
 class Reader(Protocol):
@@ -138,7 +138,12 @@ class Assigned:
 
 
 class GroupListener(Protocol):
-    """What a service does when partitions come and go. Both calls have the adapter's deadline."""
+    """What a service does when partitions come and go. Both calls have the adapter's deadline.
+
+    `assigned` runs beside `poll`, which returns nothing of these partitions until it has answered;
+    a new rebalance cancels it, and then `revoked` is not called. RetryLater: it is called again.
+    Any other error is raised by the next `poll`. On closing, `revoked` is not called.
+    """
 
     async def revoked(self, places: frozenset[Place]) -> None:
         """Finish what can be finished and commit; the partitions may return at once."""
@@ -189,7 +194,10 @@ class TopicSpec:
 
 
 class Kafka(Protocol):
-    """One cluster. Every object it opens is closed by its context manager, inside a deadline."""
+    """One cluster. Every object it opens is closed by its context manager, inside a deadline.
+
+    Opening raises RetryLater when no broker answers in 30 s: try again with back-off.
+    """
 
     def producer(self, profile: ProducerProfile) -> AbstractAsyncContextManager[Producer]:
         """Open a producer."""

@@ -97,8 +97,8 @@ class GroupSettings:
     """One member of a group.
 
     `session_fallback_ms` is for brokers whose `group.min.session.timeout.ms` refuses the first
-    value (stock: 6,000). `revoke_s` ends well before the rebalance does; `assigned_s` before the
-    poll interval.
+    value (stock: 6,000). `revoke_s` ends well before the rebalance does, `assigned_s` before the
+    poll interval. A stuck client ends the process, but not ingest, which records on.
     """
 
     fetch: FetchSettings
@@ -109,6 +109,7 @@ class GroupSettings:
     revoke_s: float
     assigned_s: float
     session_fallback_ms: int | None = None
+    exits_when_stuck: bool = True
 
     def client(self) -> dict[str, Any]:
         return self.fetch.client() | {
@@ -143,6 +144,6 @@ GROUPS: Final[Mapping[GroupProfile, GroupSettings]] = {
     GroupProfile.ARCHIVE_RECORDS: _ARCHIVE,
     GroupProfile.OWNERSHIP: GroupSettings(
         fetch=READER, session_ms=6_000, heartbeat_ms=1_000, rebalance_ms=15_000,
-        max_poll_interval_ms=60_000, revoke_s=10.0, assigned_s=50.0,
+        max_poll_interval_ms=60_000, revoke_s=10.0, assigned_s=50.0, exits_when_stuck=False,
     ),
 }  # fmt: skip

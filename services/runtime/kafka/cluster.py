@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -41,11 +42,6 @@ _KINDS: Final[Mapping[ProducerProfile, type[AioProducer]]] = {
 }
 
 
-def sticky_assignor() -> type[StickyPartitionAssignor]:
-    """Return a class for one consumer: aiokafka keeps the last assignment on the class (guard 20)."""
-    return type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
-
-
 class AioKafka:
     """One cluster, by its bootstrap address. `rack` is the zone, for fetches from a near replica."""
 
@@ -65,33 +61,37 @@ class AioKafka:
             **self._common, **READER.client(), group_id=offsets_group, client_rack=self._rack
         )  # fmt: skip
 
-    def new_member(self, group: str, settings: GroupSettings) -> AIOKafkaConsumer:
+    def new_member(
+        self, group: str, settings: GroupSettings, assignor: type[StickyPartitionAssignor]
+    ) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **self._common, **settings.client(), group_id=group, client_rack=self._rack,
-            partition_assignment_strategy=(sticky_assignor(),),
+            partition_assignment_strategy=(assignor,),
         )  # fmt: skip
 
     # The port
 
     @asynccontextmanager
     async def producer(self, profile: ProducerProfile) -> AsyncIterator[Producer]:
-        client = self.new_producer(profile)
-        await translate.start(client, f"producer {profile.value}")
+        opened = _KINDS[profile](
+            partial(self.new_producer, profile), PRODUCERS[profile],
+            partitions=Partitions(self._counts), clock=self._clock,
+        )  # fmt: skip
+        await opened.open()
         try:
             await self._learn_counts()
-            opened = _KINDS[profile](
-                client, PRODUCERS[profile], partitions=Partitions(self._counts), clock=self._clock
-            )  # fmt: skip
             async with beside(opened.reap(), name="kafka-send-deadlines"):
                 yield opened
         finally:
-            await translate.stop(client, f"producer {profile.value}")
+            await opened.close()
 
     @asynccontextmanager
     async def reader(
         self, starts: Mapping[Place, int | Start] | None = None, *, offsets_group: str | None = None
     ) -> AsyncIterator[Reader]:
-        opened = AioReader(lambda: self.new_reader(offsets_group), f"reader {offsets_group or ''}")
+        opened = AioReader(
+            partial(self.new_reader, offsets_group), clock=self._clock, name=f"reader {offsets_group or ''}"
+        )
         await opened.open(starts or {})
         try:
             yield opened
@@ -105,7 +105,7 @@ class AioKafka:
         for topic in topics:
             await self.partitions(topic)
         opened = AioGroup(
-            lambda settings: self.new_member(group, settings), topics=topics, settings=GROUPS[profile],
+            partial(self.new_member, group), topics=topics, settings=GROUPS[profile],
             listener=listener, clock=self._clock, name=group, answers=self.answers,
         )  # fmt: skip
         try:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import (
     InvalidSessionTimeoutError,
     KafkaError,
@@ -24,6 +25,7 @@ from services.runtime.kafka import translate
 from services.runtime.kafka.client_settings import GroupSettings
 from services.runtime.kafka.watchdog import ClientStuck, Progress
 from services.runtime.kafka_port import Assigned, GroupListener, Place, Record
+from services.runtime.waits import cancelled
 
 log = structlog.get_logger()
 POLL_GRACE_S: Final = 0.5
@@ -32,7 +34,12 @@ PAUSE_AFTER_NS: Final = 5_000_000_000
 COMMIT_FAILURES_MAX: Final = 3
 TRY_AGAIN_S: Final = 1.0
 
-MakeConsumer = Callable[[GroupSettings], AIOKafkaConsumer]
+MakeConsumer = Callable[[GroupSettings, type[StickyPartitionAssignor]], AIOKafkaConsumer]
+
+
+def sticky_assignor() -> type[StickyPartitionAssignor]:
+    """Return a class for one consumer: aiokafka keeps the last assignment on the class (guard 20)."""
+    return type("Sticky", (StickyPartitionAssignor,), {"member_assignment": None})
 
 
 class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -49,6 +56,8 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         self._clock = clock
         self._name = name
         self._client: Any = None
+        self._assignor: Any = sticky_assignor()
+        self._polled_ns = clock.monotonic_ns()
         self._owned: frozenset[Place] = frozenset()
         self._starting: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[Any] | None = None
@@ -70,12 +79,12 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         if self._client is not None:
             await translate.stop(self._client, self._name)
         if self._polling is not None:
-            self._polling.cancel()
-            with suppress(asyncio.CancelledError, KafkaError):
-                await self._polling
+            with suppress(KafkaError):
+                await cancelled(self._polling)
 
     async def _join(self) -> None:
-        client = self._client = self._make(self._settings)
+        self._assignor = sticky_assignor()
+        client = self._client = self._make(self._settings, self._assignor)
         client.subscribe(self._topics, listener=self)
         try:
             await translate.start(client, self._name)
@@ -132,9 +141,7 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         task, self._starting = self._starting, None
         if task is None or task.done():
             return False
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await cancelled(task)
         return True
 
     async def _take_up(self, client: Any, raws: Sequence[TopicPartition]) -> None:
@@ -177,6 +184,7 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
 
     async def poll(self, *, timeout_s: float, hold: frozenset[Place] = frozenset()) -> Sequence[Record]:
         self._raise_failure()
+        self._forget_after_a_stop()
         if self._client is None and not await self._joined_again():
             return []
         ready = self._ready(hold)
@@ -185,6 +193,13 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         self._raise_failure()
         await self._watch(hold)
         return self._unstashed(hold)
+
+    def _forget_after_a_stop(self) -> None:
+        """Claim nothing that may have been given away while this process stood still (guard 20)."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._polled_ns > self._settings.session_ms * 1_000_000:
+            self._assignor.member_assignment = None
+        self._polled_ns = now_ns
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -318,4 +333,6 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             await self._progress.check(self._client, watched)
         except ClientStuck as error:
             log.exception("kafka.client_stuck", group=self._name, reason=str(error), stacks=error.stacks)
-            raise
+            if self._settings.exits_when_stuck:
+                raise
+            await self._rejoin(str(error))

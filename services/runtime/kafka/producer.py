@@ -7,16 +7,16 @@ cost more than the send's own bookkeeping.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed
 
 from services.runtime.clock import Clock
 from services.runtime.credit import Credit
-from services.runtime.errors import PoisonMessage, SendUnknown
+from services.runtime.errors import PoisonMessage, RetryLater, SendUnknown
 from services.runtime.kafka import translate
 from services.runtime.kafka.client_settings import ProducerSettings
 from services.runtime.kafka_port import Outgoing, Placed
@@ -75,9 +75,11 @@ class AioProducer:
     """The part common to both; `_enqueue` hands one record to aiokafka."""
 
     def __init__(
-        self, client: AIOKafkaProducer, settings: ProducerSettings, *, partitions: Partitions, clock: Clock
+        self, make: Callable[[], AIOKafkaProducer], settings: ProducerSettings, *, partitions: Partitions, clock: Clock
     ) -> None:
-        self._client: Any = client
+        self._make = make
+        self._client: Any = make()
+        self._broken = False
         self._settings = settings
         self._partitions = partitions
         self._clock = clock
@@ -88,6 +90,12 @@ class AioProducer:
         self._limbo: deque[tuple[int, int]] = deque()
         self._sent = 0
         self._unknown = 0
+
+    async def open(self) -> None:
+        await translate.start(self._client, "producer")
+
+    async def close(self) -> None:
+        await translate.stop(self._client, "producer")
 
     async def send(self, record: Outgoing) -> Placed:
         size = checked_size(record, self._settings)
@@ -138,7 +146,7 @@ class AioProducer:
         try:
             return await self._enqueue(record, partition)
         except KafkaError as error:
-            raise self._counted(translate.send_error(error, topic)) from error
+            raise self._ours(error, topic) from error
         finally:
             lane.give(1)
 
@@ -165,17 +173,20 @@ class AioProducer:
             raise SendUnknown(f"{topic}: no acknowledgement before the deadline") from None
         except KafkaError as error:
             self._credit.give(size)
-            raise self._counted(translate.send_error(error, topic)) from error
+            raise self._ours(error, topic) from error
         finally:
             del self._deadlines[future]
         self._credit.give(size)
         self._sent += 1
         return Placed(done.partition, done.offset)
 
-    def _counted(self, error: Exception) -> Exception:
-        if isinstance(error, SendUnknown):
+    def _ours(self, error: KafkaError, topic: str) -> Exception:
+        if type(error) in (KafkaError, ProducerClosed):
+            self._broken = True  # its sender task has died: every later send would fail as well
+        ours = translate.send_error(error, topic)
+        if isinstance(ours, SendUnknown):
             self._unknown += 1
-        return error
+        return ours
 
     async def reap(self) -> None:
         """End waits that are past their deadline; runs as long as the producer is open."""
@@ -187,6 +198,18 @@ class AioProducer:
                     future.cancel()
             while self._limbo and self._limbo[0][0] <= now_ns:
                 self._credit.give(self._limbo.popleft()[1])
+            if self._broken:
+                await self._replace()
+
+    async def _replace(self) -> None:
+        log.warning("kafka.producer_replaced")
+        fresh = self._make()
+        try:
+            await translate.start(fresh, "producer")
+        except RetryLater:
+            return  # with the next round
+        old, self._client, self._broken = self._client, fresh, False
+        await translate.stop(old, "producer")
 
 
 class RecordProducer(AioProducer):

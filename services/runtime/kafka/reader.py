@@ -5,32 +5,36 @@ not touch it; a failed client is replaced where it stood.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from services.runtime.errors import OffsetsLost
+from services.runtime.clock import Clock
+from services.runtime.errors import OffsetsLost, RetryLater
 from services.runtime.kafka import translate
 from services.runtime.kafka_port import Place, Record, Start
 
 log = structlog.get_logger()
+REOPEN_EVERY_S: Final = 0.5
 
 
 class AioReader:
     """Keeps its own positions: aiokafka forgets them with each new assignment."""
 
-    def __init__(self, make: Callable[[], AIOKafkaConsumer], name: str) -> None:
+    def __init__(self, make: Callable[[], AIOKafkaConsumer], *, clock: Clock, name: str) -> None:
         self._make = make
+        self._clock = clock
         self._name = name
         self._client: Any = None
         self._positions: dict[Place, int] = {}
         self._behind: dict[Place, int] = {}
 
     async def open(self, starts: Mapping[Place, int | Start]) -> None:
-        self._client = self._make()
-        await translate.start(self._client, self._name)
+        client = self._make()
+        await translate.start(client, self._name)
+        self._client = client
         try:
             await self.assign(starts)
         except BaseException:
@@ -38,14 +42,15 @@ class AioReader:
             raise
 
     async def close(self) -> None:
-        if self._client is not None:
-            await translate.stop(self._client, self._name)
+        client, self._client = self._client, None
+        if client is not None:
+            await translate.stop(client, self._name)
 
     async def assign(self, starts: Mapping[Place, int | Start]) -> None:
-        places = [translate.to_raw(place) for place in starts]
-        self._client.assign(places)
         beginnings = await self._looked_up("beginning_offsets", starts, Start.BEGINNING)
         ends = await self._looked_up("end_offsets", starts, None)
+        # Nothing may wait between assign and seek: a poll beside us would meet partitions without a position.
+        self._open_client().assign([translate.to_raw(place) for place in starts])
         by_start = {Start.BEGINNING: beginnings, Start.END: ends}
         for place, start in starts.items():
             position = self._positions.get(place)
@@ -67,12 +72,15 @@ class AioReader:
         return {translate.to_place(raw): offset for raw, offset in found.items()}
 
     async def poll(self, *, timeout_s: float) -> Sequence[Record]:
+        if self._client is None and not await self._reopened(timeout_s):
+            return []
         try:
             got = await self._client.getmany(timeout_ms=round(timeout_s * 1000))
         except OffsetOutOfRangeError as error:
             await self._lost(error)
         except KafkaError as error:
-            await self._replace(error)
+            log.warning("kafka.reader_replaced", client=self._name, error=type(error).__name__)
+            await self.close()
             return []
         records = [translate.to_record(raw) for batch in got.values() for raw in batch]
         for raw, batch in got.items():
@@ -95,12 +103,19 @@ class AioReader:
             self._client.seek(raw, found[place])
             raise OffsetsLost(place.topic, place.partition, wanted, found[place]) from error
 
-    async def _replace(self, error: KafkaError) -> None:
-        log.warning("kafka.reader_replaced", client=self._name, error=type(error).__name__)
-        await self.close()
-        self._client = self._make()
-        await translate.start(self._client, self._name)
-        await self.assign(dict(self._positions))
+    async def _reopened(self, timeout_s: float) -> bool:
+        try:
+            await self.open(dict(self._positions))
+        except RetryLater as error:
+            log.warning("kafka.reader_waits", client=self._name, error=str(error))
+            await self._clock.sleep(max(timeout_s, REOPEN_EVERY_S))
+            return False
+        return True
+
+    def _open_client(self) -> Any:
+        if self._client is None:
+            raise RetryLater("the client is being replaced")
+        return self._client
 
     def positions(self) -> Mapping[Place, int]:
         return dict(self._positions)
@@ -109,10 +124,10 @@ class AioReader:
         return not self._behind
 
     async def commit(self, positions: Mapping[Place, int]) -> None:
-        await translate.commit(self._client, positions)
+        await translate.commit(self._open_client(), positions)
 
     async def committed(self, places: Sequence[Place]) -> Mapping[Place, int | None]:
+        client = self._open_client()
         return {
-            place: await translate.answered(self._client.committed(translate.to_raw(place)), "committed")
-            for place in places
+            place: await translate.answered(client.committed(translate.to_raw(place)), "committed") for place in places
         }

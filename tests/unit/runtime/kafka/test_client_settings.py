@@ -11,6 +11,7 @@ import services
 from services.runtime.clock import FakeClock
 from services.runtime.kafka import AioKafka
 from services.runtime.kafka.client_settings import GROUPS, PRODUCERS
+from services.runtime.kafka.group import sticky_assignor
 from services.runtime.kafka_port import GroupProfile, ProducerProfile
 
 KIB, MIB = 1024, 1024 * 1024
@@ -65,7 +66,7 @@ async def test_a_reader_is_built_as_the_table_says(kafka: AioKafka, group: str |
 async def test_a_member_is_built_as_the_table_says(
     kafka: AioKafka, profile: GroupProfile, fetch: tuple[int, ...], session: tuple[int, ...]
 ) -> None:  # fmt: skip
-    client: Any = kafka.new_member("group", GROUPS[profile])
+    client: Any = kafka.new_member("group", GROUPS[profile], sticky_assignor())
     assert common(client) == (*fetch, False, "none", True, "zone-a")
     assert (
         client._session_timeout_ms,
@@ -105,7 +106,7 @@ def test_the_service_has_answered_before_the_broker_gives_up() -> None:
 
 async def test_each_member_has_a_sticky_assignor_of_its_own(kafka: AioKafka) -> None:
     settings = GROUPS[GroupProfile.ALERTING]
-    clients: list[Any] = [kafka.new_member("group", settings) for _ in range(2)]
+    clients: list[Any] = [kafka.new_member("group", settings, sticky_assignor()) for _ in range(2)]
     [one], [two] = (client._partition_assignment_strategy for client in clients)
     assert issubclass(one, StickyPartitionAssignor)
     assert one is not two

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka.errors import (
     InvalidTimestampError,
+    KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     NodeNotReadyError,
@@ -47,6 +48,13 @@ class Client:
         self.batches: list[Batch] = []
         self.values: list[bytes] = []
         self.error: Exception | None = None
+        self.starts = 0
+
+    async def start(self) -> None:
+        self.starts += 1
+
+    async def stop(self) -> None:
+        pass
 
     async def partitions_for(self, topic: str) -> set[int]:
         del topic
@@ -88,14 +96,16 @@ def client() -> Client:
 
 @pytest.fixture
 async def video(client: Client, clock: FakeClock) -> AsyncIterator[AioProducer]:
-    opened = VideoProducer(client, PRODUCERS[ProducerProfile.VIDEO], partitions=Partitions({"video": 3}), clock=clock)
+    opened = VideoProducer(
+        lambda: client, PRODUCERS[ProducerProfile.VIDEO], partitions=Partitions({"video": 3}), clock=clock
+    )
     async with beside(opened.reap(), name="reaper"):
         yield opened
 
 
 @pytest.fixture
 async def small(client: Client, clock: FakeClock) -> AsyncIterator[AioProducer]:
-    opened = RecordProducer(client, PRODUCERS[ProducerProfile.RECORDS], partitions=Partitions({}), clock=clock)
+    opened = RecordProducer(lambda: client, PRODUCERS[ProducerProfile.RECORDS], partitions=Partitions({}), clock=clock)
     async with beside(opened.reap(), name="reaper"):
         yield opened
 
@@ -208,5 +218,18 @@ async def test_a_buffer_that_is_not_bytes_is_copied_for_the_record_producer(
     await settle()
     buffer[0] = 0
     assert client.values == [b"abc"]
+    client.acknowledge()
+    await sending
+
+
+async def test_a_client_whose_sender_died_is_replaced(video: AioProducer, client: Client, clock: FakeClock) -> None:
+    client.error = KafkaError("Unexpected error during batch delivery")
+    with pytest.raises(SendUnknown):
+        await video.send(fragment())
+    await clock.advance(1)
+    assert client.starts == 1
+    client.error = None
+    sending = asyncio.create_task(video.send(fragment()))
+    await settle()
     client.acknowledge()
     await sending

@@ -1,0 +1,111 @@
+"""A box with the real broker and stub services: watched, restarted, stopped, killed."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+import pytest
+
+from services.onebox import endpoints
+from services.onebox.endpoints import Endpoints
+from services.onebox.layout import Layout
+from services.runtime.errors import SettingsError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+WAIT_S = 90.0
+
+
+class Up:
+    """A box in a process of its own."""
+
+    def __init__(self, data: Path) -> None:
+        self.layout = Layout(data)
+        command = [sys.executable, str(HERE / "run_box.py"), str(data)]
+        self.process = Popen(command, stdout=PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+    async def until(self, holds: Callable[[Endpoints], bool]) -> Endpoints:
+        """Wait until `endpoints.json` is there and says so."""
+        async with asyncio.timeout(WAIT_S):
+            while self.process.poll() is None:
+                try:
+                    found = endpoints.read(self.layout.endpoints)
+                except SettingsError:
+                    found = None
+                if found is not None and holds(found):
+                    return found
+                await asyncio.sleep(0.1)
+        raise AssertionError(f"up ended with status {self.process.returncode}: {self.output()}")
+
+    def output(self) -> str:
+        return self.process.communicate(timeout=WAIT_S)[0]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    started = Up(tmp_path / "data")
+    yield started
+    if started.process.poll() is None:
+        started.process.terminate()
+        started.output()
+
+
+def runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+async def until_gone(pids: list[int]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while any(runs(pid) for pid in pids):  # noqa: ASYNC110 - the kernel tells nobody but the parent
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("victim", ["ingest", "kafka"])
+async def test_a_killed_process_is_started_again_and_its_new_id_written(up: Up, victim: str) -> None:
+    before = await up.until(lambda _: True)
+    os.kill(before.processes[victim], signal.SIGKILL)
+    after = await up.until(lambda found: found.processes[victim] != before.processes[victim])
+    assert after.kafka == before.kafka
+    others = set(before.processes) - {victim}
+    assert {name: after.processes[name] for name in others} == {name: before.processes[name] for name in others}
+
+
+async def test_ctrl_c_stops_everything_and_takes_the_addresses_away(up: Up) -> None:
+    found = await up.until(lambda _: True)
+    up.process.send_signal(signal.SIGINT)
+    output = up.output()
+    assert up.process.returncode == 0
+    assert "Traceback" not in output
+    assert not up.layout.endpoints.exists()
+    assert not any(runs(pid) for pid in found.processes.values())
+
+
+async def test_no_child_outlives_an_up_that_was_killed_and_the_next_one_starts(up: Up) -> None:
+    found = await up.until(lambda _: True)
+    up.process.kill()
+    up.output()
+    await until_gone(list(found.processes.values()))
+    again = Up(up.layout.root)
+    try:
+        await again.until(lambda later: later.processes["kafka"] != found.processes["kafka"])
+    finally:
+        again.process.terminate()
+        again.output()
+
+
+async def test_a_second_up_on_the_directory_is_refused_and_the_first_goes_on(up: Up) -> None:
+    found = await up.until(lambda _: True)
+    second = Up(up.layout.root)
+    output = second.output()
+    assert second.process.returncode == 2
+    assert f"process id {up.process.pid}" in output
+    assert all(runs(pid) for pid in found.processes.values())
+    assert up.layout.endpoints.exists()
