@@ -16,6 +16,7 @@ from services.contracts.units import UtcMicroseconds
 from services.ingest import api, registry
 from services.ingest.alarms.door import AlarmDoor, DoorSettings
 from services.ingest.disk_watch import DiskWatch
+from services.ingest.ending import end
 from services.ingest.host_clock import HostClock
 from services.ingest.live import LiveHub
 from services.ingest.media.stills import Stills
@@ -47,7 +48,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
         kafka("registry"), pool=settings.pool, snapshot=settings.data_dir / "registry.json", clock=clock
     )
     await city.load_snapshot()
-    door = AlarmDoor(door_settings(settings), kafka("alarms"), registry=lambda: city.current, context=context)
+    door = AlarmDoor(door_settings(settings), kafka("alarms"), registry=city.known, context=context)
     publisher = VideoPublisher(
         kafka("video"), capacity_bytes=settings.video_buffer_bytes, clock=clock, host_clock=HostClock(clock).state
     )
@@ -103,6 +104,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
         city.on_change(supervisor.apply)
         supervisor.apply(city.current)
         claims.on_change(supervisor.claim_changed)
+        context.status("ports", lambda: {"device_door": door.port, "live": live_port})
         context.status("cameras", supervisor.status)
         context.status("press_spool", door.statistics)
         context.status("video", publisher.statistics)
@@ -117,18 +119,17 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
                     ("publisher", publisher.run()),
                     ("streams", streams.run()),
                     ("disk watch", disk.run()),
-                    ("readiness", _tell_readiness(context, supervisor)),
+                    ("readiness", _tell_readiness(context, city, supervisor)),
                 )
             ]
             await supervisor.run(context.stopping)
             await _flush(streams)
-            for task in running:
-                task.cancel()
+            await end(running)
 
 
-async def _tell_readiness(context: ServiceContext, supervisor: Supervisor) -> None:
+async def _tell_readiness(context: ServiceContext, city: RegistryReader, supervisor: Supervisor) -> None:
     """Be ready once every camera was tried: a camera that is down must not hold up a rollout."""
-    while not supervisor.all_attempted():
+    while not (city.known() is not None and supervisor.all_attempted()):
         await context.clock.sleep(READY_LOOK_S)
     freeze_garbage()
     context.ready(True, "every camera was tried")

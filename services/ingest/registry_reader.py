@@ -66,6 +66,10 @@ class RegistryReader:
             )
         )
 
+    def known(self) -> Registry | None:
+        """Return the city once it is known: read to its end, or from the last run's copy."""
+        return self.current if self._caught_up.is_set() or self.current.devices else None
+
     async def caught_up(self) -> None:
         """Wait until all that stood in the topic has been read."""
         await self._caught_up.wait()
@@ -83,16 +87,18 @@ class RegistryReader:
             await self._clock.sleep(_RETRY_S)
 
     async def _read(self) -> None:
-        table = RecordTable()
+        table, changed = RecordTable(), False
         async with self._kafka.reader(await self._kafka.whole(self._topic)) as reader:
             while True:
-                records = await reader.poll(timeout_s=_POLL_S)
-                for record in records:
-                    self._take(table, record)
-                first = reader.caught_up() and not self._caught_up.is_set()
-                if reader.caught_up() and (records or first):
-                    await self._apply(table.registry())
+                if reader.caught_up():
+                    # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
+                    if changed:
+                        await self._apply(table.registry())
+                    changed = False
                     self._caught_up.set()
+                for record in await reader.poll(timeout_s=_POLL_S):
+                    changed = True
+                    self._take(table, record)
 
     def _take(self, table: RecordTable, record: Record) -> None:
         standing = read_record(record)

@@ -182,7 +182,8 @@ class OneBox:
         self._is_ready = True
         for watched in self._watched.values():
             watched.settled = True
-        self.recording_since_us = self._clock.now_us()
+        if any(device.kind == "camera" and device.enabled for device in self._registry.devices):
+            self.recording_since_us = self._clock.now_us()
         self.publish()
         alive = health.watch_alive(self._ops_ports(), clock=self._clock, stuck=self._kill_stuck)
         self._tasks.append(asyncio.create_task(alive, name="alive"))

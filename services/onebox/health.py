@@ -10,7 +10,7 @@ from services.onebox.ports import LOOPBACK
 from services.runtime.clock import Clock
 from services.runtime.errors import RetryLater
 
-READY_EVERY_S: Final = 0.1
+READY_EVERY_S: Final = 0.25
 ALIVE_EVERY_S: Final = 5.0
 ALIVE_MISSES_MAX: Final = 3
 ANSWER_S: Final = 3.0

@@ -58,8 +58,11 @@ class Clip:
 
     def write_hashes(self, file: Path) -> None:
         """Write what a checker compares with: a line per unit, in decode order."""
-        rows = [{"sha256": u.sha256, "key": u.key, "nals": len(u.nals), "time_90k": u.time_90k} for u in self.units]
-        sets = [hashlib.sha256(nal).hexdigest() for nal in self.parameter_sets]
+        rows = [
+            {"sha256": u.sha256, "key": u.key, "nals": [_sha(n) for n in u.nals], "time_90k": u.time_90k}
+            for u in self.units
+        ]
+        sets = [_sha(nal) for nal in self.parameter_sets]
         file.write_text(json.dumps({"codec": self.codec, "parameter_sets": sets, "units": rows}, indent=1))
 
 
@@ -120,6 +123,10 @@ def from_file(file: Path) -> Clip:
         parameter_sets=tuple(_described_sets(codec, extradata)),
         duration_90k=max(times) - first + step,
     )
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _plausible(times: list[int]) -> bool:

@@ -35,8 +35,8 @@ class DeviceOfDemo(Struct, frozen=True, kw_only=True):
 class DevicesFile(Struct, frozen=True, kw_only=True):
     """What the command is given."""
 
-    endpoints: Path
-    secrets: Path
+    endpoints: str
+    secrets: str
     devices: tuple[DeviceOfDemo, ...]
 
 
@@ -46,10 +46,10 @@ class _Door(Struct, frozen=True):
 
 async def run(file: DevicesFile, clock: Clock, stopping: asyncio.Event) -> None:
     """Let every device live until told to stop."""
-    door = await _door(file.endpoints, clock, stopping)
+    door = await _door(Path(file.endpoints), clock, stopping)
     if door is None:
         return
-    secrets = SecretStore(file.secrets)
+    secrets = SecretStore(Path(file.secrets))
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
         for one in file.devices:
             token = secrets.read(one.secret_ref)["token"]

@@ -547,7 +547,7 @@ def _disposed(alert: Alert, person: Person, body: DisposeBody) -> Alert:
 def _refused(alert: Alert) -> web.Response:
     done = alert.disposition
     winner, at_us = (done.by, done.at_us) if done else (alert.people.acked_by, alert.people.acked_us)
-    problem = Problem(error="conflict", detail="somebody was first", alert=alert, winner=winner, at_us=at_us)  # fmt: skip
+    problem = Problem(error="conflict", detail="somebody was first", alert=alert, winner=winner, at_us=at_us)
     return _raw(409, msgspec.json.encode(problem))
 
 

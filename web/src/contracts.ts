@@ -90,7 +90,7 @@ export interface AnsweredCommand {
   command_id: string;
   actor: string;
   verb: string;
-  result: "applied" | "forbidden" | "illegal_arc" | "stale";
+  result: "applied" | "forbidden" | "illegal_arc" | "other_body" | "stale";
   at_us: number;
 }
 
@@ -301,7 +301,7 @@ export interface Name {
   en: string;
 }
 
-/** The n-th raise of this alert, as far as it has come. */
+/** The n-th raise of this alert, as far as it has come. `since_decision_version` tells a command that answers an older occurrence from one that is stale. */
 export interface Occurrence {
   n: number;
   first_us: number;
@@ -309,6 +309,7 @@ export interface Occurrence {
   device_time_us: number | null;
   clock_offset_ms: number | null;
   offline_period: "during" | "none";
+  since_decision_version: number;
 }
 
 /** A cover with a work order and an expiry. */

@@ -572,6 +572,7 @@ class CameraSession:
             evidence: dict[str, int | str] = {"step_us": step_us, "wall_us": self._clock.now_us()}
             fragmenter.new_run_at_key(Missing(cause="clock_step", detail=EndDetail.FORWARD, evidence=evidence))
         self._host.move(step_us)
+        self._parser.clock_moved(step_us)
 
     # ---- the end ----
 
@@ -582,7 +583,11 @@ class CameraSession:
             raise _Ended(fault.cause, fault.detail)
         if isinstance(error, CameraError):
             raise _Ended("stream_error", EndDetail.BAD_BITSTREAM) from error
-        self._error_number = error.errno if isinstance(error, OSError) else None
+        if error is not None and not isinstance(error, OSError):
+            raise error  # our own mistake inside the parser: never reported as the camera's fault
+        self._error_number = error.errno if error is not None else None
+        if not self._parser.playing:
+            raise _Ended("device_offline", EndDetail.REFUSED) from error
         raise _Ended("network_loss", EndDetail.RESET) from error
 
     def _failed(self, error: SessionFailed | SdpError | MessageError) -> _Ended:
@@ -622,6 +627,8 @@ class CameraSession:
         evidence: dict[str, int | str] = {
             "units": parser.units,
             "units_lost": parser.units_lost,
+            "units_skipped": parser.units_skipped,
+            "longest_gop_us": parser.longest_gop_us,
             "packets_lost": parser.packets_lost,
             "foreign_packets": parser.foreign,
             "stray_bytes": parser.stray_bytes,

@@ -117,7 +117,6 @@ class MediaParser:
         self._scan_left = SCANNED_SLICES
         self._annexb = False
         self._loss: PacketLoss | None = None
-        self._missing: Missing | None = None
 
     def feed(self, data: bytearray | memoryview, p: int, end: int, now_us: int) -> int:  # noqa: PLR0915 - one loop with local names is the point (hotpath.md, shape 4)
         """Parse `data[p:end]`; return where the first incomplete piece begins.
@@ -214,11 +213,23 @@ class MediaParser:
         self._o, self._nal, self._next_seq = o, nal, seq_next
         return p
 
+    def clock_moved(self, step_us: int) -> None:
+        """The host clock stepped: ages must not (a step is no stall)."""
+        if self.last_unit_us is not None:
+            self.last_unit_us += step_us
+        if self.last_key_us is not None:
+            self.last_key_us += step_us
+
     def finish(self, cause: GapCause, detail: EndDetail) -> None:
         """Hand over what is whole; an unfinished unit is lost with the connection."""
         self._tell_loss()
-        if self.fragmenter is not None:
-            self.fragmenter.finish(cause, detail)
+        if self.fragmenter is None:
+            return
+        if self._nal == _NONE and self._o > self._unit and not self._slices:
+            # Whole NAL units without a picture, such as a last signing SEI: a sample of their own would
+            # stop strict decoders, so they end the last unit.
+            self.fragmenter.append_to_last(self._o, SIGNED if self._signed else 0)
+        self.fragmenter.finish(cause, detail)
 
     # ---- everything below is the slower path ----
 

@@ -47,9 +47,10 @@ class AioReader:
             await translate.stop(client, self._name)
 
     async def assign(self, starts: Mapping[Place, int | Start]) -> None:
-        self._open_client().assign([translate.to_raw(place) for place in starts])
         beginnings = await self._looked_up("beginning_offsets", starts, Start.BEGINNING)
         ends = await self._looked_up("end_offsets", starts, None)
+        # Nothing may wait between assign and seek: a poll beside us would meet partitions without a position.
+        self._open_client().assign([translate.to_raw(place) for place in starts])
         by_start = {Start.BEGINNING: beginnings, Start.END: ends}
         for place, start in starts.items():
             position = self._positions.get(place)

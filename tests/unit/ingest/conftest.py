@@ -56,6 +56,9 @@ class ScriptedKafka:
         self.silent = False
         self.heard.set()
 
+    async def partitions(self, _topic: str) -> int:
+        return 1
+
     def partition_for(self, _topic: str, _key: str) -> int:
         return 0
 
@@ -102,7 +105,7 @@ def bell() -> Device:
 
 
 @pytest.fixture
-def camera() -> Device:
+def registered_camera() -> Device:
     return Device(
         device_id="mapo-01-cam-1",
         kind="camera",
@@ -115,7 +118,7 @@ def camera() -> Device:
 
 
 @pytest.fixture
-def city(site: Site, bell: Device, camera: Device) -> Registry:
+def city(site: Site, bell: Device, registered_camera: Device) -> Registry:
     light = Device(
         device_id="mapo-01-light",
         kind="light",
@@ -125,7 +128,7 @@ def city(site: Site, bell: Device, camera: Device) -> Registry:
         lat=37.5,
         secret_ref="mapo-01-light",
     )
-    devices = {device.device_id: device for device in (bell, camera, light)}
+    devices = {device.device_id: device for device in (bell, registered_camera, light)}
     return Registry(sites={site.site_id: site}, devices=devices)
 
 

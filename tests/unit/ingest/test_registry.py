@@ -105,35 +105,41 @@ def with_bitrate(device: Device, name: str, bps: int) -> Device:
     return msgspec.structs.replace(device, device_id=name, streams=(stream,))
 
 
-def test_the_largest_camera_goes_first_into_the_least_loaded_partition(camera: Device) -> None:
-    devices = [with_bitrate(camera, f"cam-{bps}", bps * 1_000_000) for bps in (1, 2, 3, 4)]
+def test_the_largest_camera_goes_first_into_the_least_loaded_partition(registered_camera: Device) -> None:
+    devices = [with_bitrate(registered_camera, f"cam-{bps}", bps * 1_000_000) for bps in (1, 2, 3, 4)]
 
     assert pack(devices, {}, 2) == {"cam-4": 0, "cam-3": 1, "cam-2": 1, "cam-1": 0}
 
 
-def test_a_camera_that_stands_somewhere_stays_there(camera: Device) -> None:
-    devices = [with_bitrate(camera, name, 2_000_000) for name in ("cam-1", "cam-2")]
+def test_a_camera_that_stands_somewhere_stays_there(registered_camera: Device) -> None:
+    devices = [with_bitrate(registered_camera, name, 2_000_000) for name in ("cam-1", "cam-2")]
 
     assert pack(devices, {"cam-1": 5}, 8) == {"cam-1": 5, "cam-2": 0}
 
 
-def test_of_a_device_in_two_partitions_the_higher_revision_holds(camera: Device) -> None:
+def test_of_a_device_in_two_partitions_the_higher_revision_holds(registered_camera: Device) -> None:
     table = RecordTable()
-    table.apply(Standing(key="cam", partition=3, body=msgspec.structs.replace(camera, revision=2, pole_id="new")))
-    table.apply(Standing(key="cam", partition=1, body=msgspec.structs.replace(camera, revision=1, pole_id="old")))
-    assert table.registry().devices[camera.device_id].pole_id == "new"
+    table.apply(
+        Standing(key="cam", partition=3, body=msgspec.structs.replace(registered_camera, revision=2, pole_id="new"))
+    )
+    table.apply(
+        Standing(key="cam", partition=1, body=msgspec.structs.replace(registered_camera, revision=1, pole_id="old"))
+    )
+    assert table.registry().devices[registered_camera.device_id].pole_id == "new"
 
     table.apply(Standing(key="cam", partition=1, body=None))
-    assert table.registry().devices[camera.device_id].pole_id == "new"
+    assert table.registry().devices[registered_camera.device_id].pole_id == "new"
     table.apply(Standing(key="cam", partition=3, body=None))
     assert table.registry() == Registry()
 
 
-def test_only_what_changed_is_named(camera: Device) -> None:
-    kept, moved, gone, new = (with_bitrate(camera, name, 2_000_000) for name in ("kept", "moved", "gone", "new"))
+def test_only_what_changed_is_named(registered_camera: Device) -> None:
+    kept, moved, gone, new = (
+        with_bitrate(registered_camera, name, 2_000_000) for name in ("kept", "moved", "gone", "new")
+    )
     before = Registry(devices={device.device_id: device for device in (kept, moved, gone)})
     after_kept = msgspec.structs.replace(kept, revision=7)
-    after_moved = with_bitrate(camera, "moved", 4_000_000)
+    after_moved = with_bitrate(registered_camera, "moved", 4_000_000)
     after = Registry(devices={device.device_id: device for device in (after_kept, after_moved, new)})
 
     change = difference(before, after)
@@ -141,12 +147,12 @@ def test_only_what_changed_is_named(camera: Device) -> None:
     assert (change.added, change.removed, change.changed) == ((new,), ("gone",), (after_moved,))
 
 
-def test_a_camera_that_is_switched_off_is_removed_from_recording(camera: Device) -> None:
-    off = msgspec.structs.replace(camera, enabled=False)
+def test_a_camera_that_is_switched_off_is_removed_from_recording(registered_camera: Device) -> None:
+    off = msgspec.structs.replace(registered_camera, enabled=False)
 
-    change = difference(Registry(devices={"c": camera}), Registry(devices={"c": off}))
+    change = difference(Registry(devices={"c": registered_camera}), Registry(devices={"c": off}))
 
-    assert change.removed == (camera.device_id,)
+    assert change.removed == (registered_camera.device_id,)
 
 
 @pytest.mark.parametrize(

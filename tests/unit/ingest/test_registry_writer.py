@@ -162,6 +162,22 @@ async def test_ingest_reads_what_was_applied_and_remembers_it_without_kafka(
     assert later.current == reader.current
 
 
+async def test_a_wiped_topic_does_not_switch_off_a_known_city(
+    file: Path, kafka: MemoryKafka, clock: FakeClock, tmp_path: Path
+) -> None:
+    await apply(file, kafka, clock=clock)
+    reader = RegistryReader(kafka, pool="main", snapshot=tmp_path / "registry.json", clock=clock)
+    await _until_read(reader)
+    wiped = MemoryKafka(clock=clock)
+    await wiped.create_topics([TopicSpec(name=DEVICES.name, partitions=8, settings={})])
+
+    later = RegistryReader(wiped, pool="main", snapshot=tmp_path / "registry.json", clock=clock)
+    await later.load_snapshot()
+    await _until_read(later)
+
+    assert later.current == reader.current
+
+
 async def test_a_broken_snapshot_is_an_empty_city(kafka: MemoryKafka, clock: FakeClock, tmp_path: Path) -> None:
     (tmp_path / "registry.json").write_bytes(b"{")
     reader = RegistryReader(kafka, pool="main", snapshot=tmp_path / "registry.json", clock=clock)

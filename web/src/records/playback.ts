@@ -22,6 +22,9 @@ export function playlistUrl(range: Range): string {
   return `/api/v1/archive/cameras/${encodeURIComponent(range.camera_id)}/playlist.m3u8?${query}`;
 }
 
+/** A decoder that fails again after two fresh starts will not be better for a third. */
+const RECOVERIES_MAX = 2;
+
 export class Playback {
   // The content policy forbids workers made from text; passing fMP4 through costs the page little.
   private readonly hls = new Hls({
@@ -31,6 +34,7 @@ export class Playback {
     autoStartLoad: false,
   });
   private wanted_us: number | null = null;
+  private recoveries = 0;
   private known: readonly Fragment[] = [];
 
   constructor(
@@ -52,7 +56,11 @@ export class Playback {
       if (status === 401 || status === 403) trouble("forbidden");
       else if (data.type === ErrorTypes.MEDIA_ERROR && data.details.startsWith("bufferAddCodec"))
         trouble("codec");
-      else if (data.type === ErrorTypes.MEDIA_ERROR && data.details !== "bufferIncompatibleCodecsError")
+      else if (
+        data.type === ErrorTypes.MEDIA_ERROR &&
+        !data.details.includes("Codec") &&
+        this.recoveries++ < RECOVERIES_MAX
+      )
         this.hls.recoverMediaError();
       else trouble(data.type === ErrorTypes.MEDIA_ERROR ? "codec" : "unavailable");
     });
