@@ -8,9 +8,10 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import aiohttp
@@ -28,6 +29,7 @@ from services.onebox.processes import Child
 from services.onebox.settings import environment_of_services
 from services.runtime.clock import SystemClock
 from services.runtime.kafka import AioKafka
+from services.runtime.retry import retried
 
 READY_S: Final = 60.0
 FRAME_RATE: Final = 25
@@ -68,7 +70,6 @@ class Rig:
     played: Played
     ports: Mapping[str, int]
     _ingest: Child | None = None
-    _follows: dict[str, Follow] = field(default_factory=dict)
 
     def url(self, number: int) -> str:
         return f"rtsp://{LOOPBACK}:{self.port}/cam-{number + 1}"
@@ -90,13 +91,14 @@ class Rig:
         ]
         file = self.folder / "registry.yaml"
         file.write_text(json.dumps(demo_city(cameras).document), encoding="utf-8")
-        await registry_writer.apply(file, self.client("registry"), clock=CLOCK)
+        kafka = self.client("registry")
+        await _persist(lambda: registry_writer.apply(file, kafka, clock=CLOCK), "registry")
 
     async def start_ingest(self) -> int:
         """Start ingest; return its pid once every camera records."""
         settings = self.folder / "ingest.yaml"
         settings.write_text(json.dumps(self._settings()), encoding="utf-8")
-        command = [*_interpreter(), "-m", "services.ingest", "--settings", str(settings)]
+        command = [sys.executable, "-m", "services.ingest", "--settings", str(settings)]
         self._ingest = self.start("ingest", command, core=UNDER_TEST)
         async with asyncio.timeout(READY_S), aiohttp.ClientSession() as http:
             while await self._recording(http) < self.cameras:
@@ -161,7 +163,8 @@ async def rig(folder: Path, cameras: int) -> AsyncIterator[Rig]:
         kafka = LocalKafka(folder / "kafka", now_us=CLOCK.now_us)
         await kafka.start()
     try:
-        await prepare_topics(AioKafka(kafka.bootstrap, clock=CLOCK, client_id="rig"), free_disk_bytes=FREE_DISK_BYTES)
+        client = AioKafka(kafka.bootstrap, clock=CLOCK, client_id="rig")
+        await _persist(lambda: prepare_topics(client, free_disk_bytes=FREE_DISK_BYTES), "topics")
         async with _sources(folder, cameras, held) as (port, played):
             made = Rig(folder=folder, cameras=cameras, kafka=kafka, port=port, played=played, ports=held.ports)
             await made.register()
@@ -195,5 +198,6 @@ async def _sources(folder: Path, cameras: int, held: Reservation) -> AsyncIterat
         await source.end_within(5.0)
 
 
-def _interpreter() -> list[str]:
-    return [sys.executable]
+async def _persist(call: Callable[[], Awaitable[object]], what: str) -> None:
+    """Try again for a while: a broker on a busy machine is slow to begin."""
+    await retried(call, what=what, clock=CLOCK, random=Random(), attempts_max=10)  # noqa: S311 - jitter
