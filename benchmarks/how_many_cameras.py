@@ -64,7 +64,9 @@ async def _run(cameras: int, wanted: Wanted) -> dict[str, Any]:
             figures = await _ingest(bench, wanted)
             producer = await _bare_producer(bench, wanted)
             ffmpeg = await _ffmpeg(bench, wanted)
-    ratio = None if ffmpeg is None else round(figures["ms_per_camera_second"] / ffmpeg["ffmpeg_ms_per_camera_second"], 3)
+    ratio = (
+        None if ffmpeg is None else round(figures["ms_per_camera_second"] / ffmpeg["ffmpeg_ms_per_camera_second"], 3)
+    )
     return {"cameras": cameras, **figures, **producer, **(ffmpeg or _NO_FFMPEG), "ratio_to_ffmpeg": ratio}
 
 

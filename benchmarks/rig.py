@@ -185,7 +185,9 @@ async def _sources(folder: Path, cameras: int, held: Reservation) -> AsyncIterat
     clip = ["--fps", str(FRAME_RATE), "--gop", str(GOP), "--mbps", str(MBPS), "--seconds", str(CLIP_S)]
     with on_core(BESIDE):
         environ = {**environment_of_services(), **MALLOC}
-        source = Child("sources", [*command, *clip, "--hashes", str(hashes)], log=folder / "sources.log", environ=environ)
+        source = Child(
+            "sources", [*command, *clip, "--hashes", str(hashes)], log=folder / "sources.log", environ=environ
+        )
     try:
         async with asyncio.timeout(READY_S):
             while not any('"port"' in line for line in source.last_lines):

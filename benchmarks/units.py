@@ -93,8 +93,15 @@ class Follow:
     _seen: dict[str, int] = field(default_factory=dict)
 
     def fragment(
-        self, identity: tuple[int, int, int], *, rtp_90k: int, media_90k: int, start_us: int, end_us: int, found: Sequence[str]
-    ) -> None:  # fmt: skip
+        self,
+        identity: tuple[int, int, int],
+        *,
+        rtp_90k: int,
+        media_90k: int,
+        start_us: int,
+        end_us: int,
+        found: Sequence[str],
+    ) -> None:
         """Take one fragment: `identity` is its epoch, run and seq; a second copy of one counts as a repeat."""
         epoch, run, seq = identity
         if (epoch, seq) <= self._last:

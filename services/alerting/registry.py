@@ -22,7 +22,7 @@ async def follow_cameras(kafka: Kafka, pool: str, cameras: Cameras, clock: Clock
     """Keep `cameras` as the registry says, for ever; a registry that is not there is asked for again."""
     while True:
         try:
-            async with kafka.reader(await kafka.whole(devices(pool))) as reader:
+            async with kafka.reader(await kafka.whole(devices(pool)), patient=True) as reader:
                 while True:
                     await _read(reader, cameras)
         except (RetryLater, PoisonMessage) as error:

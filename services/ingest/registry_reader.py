@@ -88,7 +88,7 @@ class RegistryReader:
 
     async def _read(self) -> None:
         table, changed = RecordTable(), False
-        async with self._kafka.reader(await self._kafka.whole(self._topic)) as reader:
+        async with self._kafka.reader(await self._kafka.whole(self._topic), patient=True) as reader:
             while True:
                 if reader.caught_up():
                     # A wiped topic says nothing: what was known is recorded on until a record says otherwise.

@@ -131,7 +131,11 @@ class MemoryKafka:
 
     @asynccontextmanager
     async def reader(
-        self, starts: Mapping[Place, int | Start] | None = None, *, offsets_group: str | None = None
+        self,
+        starts: Mapping[Place, int | Start] | None = None,
+        *,
+        offsets_group: str | None = None,
+        patient: bool = False,  # noqa: ARG002 - nothing waits at a broker here
     ) -> AsyncIterator[Reader]:
         await self.pause()
         reader = _Reader(self, offsets_group)
