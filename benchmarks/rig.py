@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from benchmarks.units import Follow, Played, unit_hashes
+from benchmarks.units import Follow, Played, cuts
 from services.contracts.fragment import Fragment, read_video_headers
 from services.contracts.topics import VIDEO
 from services.ingest import registry_writer
@@ -144,14 +144,9 @@ class Rig:
                 for record in await reader.poll(timeout_s=0.5):
                     facts = read_video_headers(record.headers)
                     if isinstance(facts, Fragment) and facts.camera_id in follows and record.value is not None:
-                        follows[facts.camera_id].fragment(
-                            (facts.epoch, facts.run, facts.seq),
-                            rtp_90k=facts.rtp_start_90k,
-                            media_90k=facts.media_90k,
-                            start_us=facts.start_us,
-                            end_us=facts.end_us,
-                            found=list(unit_hashes(memoryview(record.value))),
-                        )
+                        (cut,) = cuts(memoryview(record.value))
+                        identity = (facts.epoch, facts.run, facts.seq)
+                        follows[facts.camera_id].fragment(identity, cut, start_us=facts.start_us, end_us=facts.end_us)
         return follows
 
 

@@ -33,37 +33,58 @@ def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         place += size
 
 
-def unit_hashes(data: memoryview) -> Iterator[str]:
-    """Yield the SHA-256 of each sample: every NAL unit behind its four-byte length.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One fragment: where it stands on its run's timeline, and the SHA-256 of each of its units."""
+
+    at_90k: int
+    media_90k: int
+    hashes: Sequence[str]
+
+
+def cuts(data: memoryview) -> Iterator[Cut]:
+    """Yield the fragments of a file or of a record. A unit is hashed as it stands: NALs behind their lengths.
 
     Raises:
         BadFragmentError: sizes and data do not agree.
     """
-    sizes: list[int] = []
+    head: tuple[int, list[int], list[int]] = (0, [], [])
     for name, content in boxes(data):
         if name == b"moof":
-            sizes = _sample_sizes(content)
+            head = _head(content)
         elif name == b"mdat":
+            at_90k, durations, sizes = head
             if sum(sizes) != len(content):
                 raise BadFragmentError(f"{sum(sizes)} bytes of samples in {len(content)} bytes of data")
-            place = 0
-            for size in sizes:
-                yield hashlib.sha256(content[place : place + size]).hexdigest()
-                place += size
+            yield Cut(at_90k=at_90k, media_90k=sum(durations), hashes=list(_hashes(content, sizes)))
 
 
-def _sample_sizes(moof: memoryview) -> list[int]:
-    runs = [run for name, part in boxes(moof) if name == b"traf" for kind, run in boxes(part) if kind == b"trun"]
-    if len(runs) != 1:
-        raise BadFragmentError(f"{len(runs)} track runs")
-    flags, count = struct.unpack_from(">II", runs[0])
+def _hashes(content: memoryview, sizes: Sequence[int]) -> Iterator[str]:
+    place = 0
+    for size in sizes:
+        yield hashlib.sha256(content[place : place + size]).hexdigest()
+        place += size
+
+
+def _head(moof: memoryview) -> tuple[int, list[int], list[int]]:
+    """Return decode time, durations and sizes."""
+    parts = [part for name, track in boxes(moof) if name == b"traf" for part in boxes(track)]
+    runs = [content for name, content in parts if name == b"trun"]
+    times = [content for name, content in parts if name == b"tfdt"]
+    if len(runs) != 1 or len(times) != 1:
+        raise BadFragmentError(f"{len(runs)} track runs and {len(times)} decode times")
+    at_90k = int.from_bytes(times[0][4 : 12 if times[0][0] else 8], "big")
+    return at_90k, _column(runs[0], 0x100), _column(runs[0], 0x200)
+
+
+def _column(run: memoryview, wanted: int) -> list[int]:
+    flags, count = struct.unpack_from(">II", run)
     head = 8 + 4 * (bool(flags & 0x1) + bool(flags & 0x4))
     each = [flag for flag in (0x100, 0x200, 0x400, 0x800) if flags & flag]
-    if 0x200 not in each or head + 4 * len(each) * count > len(runs[0]):
-        raise BadFragmentError("a track run without sizes")
-    column = each.index(0x200)
-    words = struct.unpack_from(f">{len(each) * count}I", runs[0], head)
-    return list(words[column :: len(each)])
+    if wanted not in each or head + 4 * len(each) * count > len(run):
+        raise BadFragmentError(f"a track run without field {wanted:#x}")
+    words = struct.unpack_from(f">{len(each) * count}I", run, head)
+    return list(words[each.index(wanted) :: len(each)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,19 +110,10 @@ class Follow:
     _last: tuple[int, int] = (-1, -1)
     _run: tuple[int, int] = (-1, -1)
     _next: int = 0
-    _rtp_end: int = 0
+    _end_90k: int = 0
     _seen: dict[str, int] = field(default_factory=dict)
 
-    def fragment(
-        self,
-        identity: tuple[int, int, int],
-        *,
-        rtp_90k: int,
-        media_90k: int,
-        start_us: int,
-        end_us: int,
-        found: Sequence[str],
-    ) -> None:
+    def fragment(self, identity: tuple[int, int, int], cut: Cut, *, start_us: int, end_us: int) -> None:
         """Take one fragment: `identity` is its epoch, run and seq; a second copy of one counts as a repeat."""
         epoch, run, seq = identity
         if (epoch, seq) <= self._last:
@@ -109,13 +121,13 @@ class Follow:
             return
         self._last = (epoch, seq)
         if (epoch, run) != self._run:
-            self._begin((epoch, run), start_us, found[0])
+            self._begin((epoch, run), start_us, cut.hashes[0])
         else:
-            missing = round((rtp_90k - self._rtp_end) / TICKS_PER_S * 1e6 / self.played.unit_us)
+            missing = round((cut.at_90k - self._end_90k) / TICKS_PER_S * 1e6 / self.played.unit_us)
             self.lost += missing
             self._next += missing
-        self._compare(found)
-        self._rtp_end = rtp_90k + media_90k
+        self._compare(cut.hashes)
+        self._end_90k = cut.at_90k + cut.media_90k
         self.to_us = end_us
 
     def shortfall(self, from_us: int, to_us: int) -> int:
@@ -126,7 +138,7 @@ class Follow:
         return round(outside_us / self.played.unit_us)
 
     def _begin(self, run: tuple[int, int], start_us: int, first: str) -> None:
-        """Begin a run. Its RTP time says nothing of the one before, so wall time counts what lies between."""
+        """Begin a run. Its media time says nothing of the one before: wall time counts what lies between."""
         if self.from_us is None:
             self.from_us = start_us
             self._seen = {unit: at for at, unit in enumerate(self.played.hashes)}
