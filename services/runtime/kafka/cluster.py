@@ -11,7 +11,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 
 from services.runtime.clock import Clock
 from services.runtime.errors import PoisonMessage, RetryLater, SettingsError
-from services.runtime.kafka import translate
+from services.runtime.kafka import flat_produce, translate
 from services.runtime.kafka.client_settings import GROUPS, PATIENT_READER, PRODUCERS, READER, GroupSettings
 from services.runtime.kafka.group import AioGroup
 from services.runtime.kafka.producer import AioProducer, Partitions, RecordProducer, VideoProducer
@@ -54,7 +54,10 @@ class AioKafka:
     # The clients, built but not started
 
     def new_producer(self, profile: ProducerProfile) -> AIOKafkaProducer:
-        return AIOKafkaProducer(**self._common, **PRODUCERS[profile].client())
+        producer = AIOKafkaProducer(**self._common, **PRODUCERS[profile].client())
+        if profile is ProducerProfile.VIDEO:
+            flat_produce.use(producer)
+        return producer
 
     def new_reader(self, offsets_group: str | None, *, patient: bool = False) -> AIOKafkaConsumer:
         settings = PATIENT_READER if patient else READER
