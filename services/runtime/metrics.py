@@ -9,7 +9,8 @@ from typing import Final
 
 from aiohttp.typedefs import Handler
 from prometheus_client import REGISTRY as _DEFAULT
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry as CollectorRegistry
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 REGISTRY: Final[CollectorRegistry] = _DEFAULT
