@@ -6,6 +6,7 @@ service's libraries. Exit status: 0 done, 1 failed, 2 wrong arguments or setting
 
 import asyncio
 import inspect
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -186,7 +187,15 @@ def archive(*, settings: Path | None = None) -> int:
 
 
 @devices.command(name="apply")
-def devices_apply(file: Path, /, *, kafka: str = "127.0.0.1:9092", dry_run: Flag = False) -> int:
+def devices_apply(
+    file: Path,
+    /,
+    *,
+    kafka: str = "127.0.0.1:9092",
+    dry_run: Flag = False,
+    prune: Flag = False,
+    json: Flag = False,
+) -> int:
     """Make the registry what the file says.
 
     Example: safealley devices apply city.yaml --dry-run
@@ -199,9 +208,21 @@ def devices_apply(file: Path, /, *, kafka: str = "127.0.0.1:9092", dry_run: Flag
         HOST:PORT of the city's Kafka.
     dry_run
         Say what would change, and change nothing.
+    prune
+        Take out what the file does not name.
+    json
+        One object in place of lines.
     """
     _refuse_password("--kafka", kafka)
-    return _call("services.ingest.registry_writer", "apply_file", file, kafka=kafka, dry_run=dry_run)
+    return _call(
+        "services.ingest.registry_writer",
+        "apply_file",
+        file,
+        kafka_bootstrap=kafka,
+        dry_run=dry_run,
+        prune=prune,
+        as_json=json,
+    )
 
 
 @devices.command(name="list")
@@ -215,14 +236,14 @@ def devices_list(*, kafka: str = "127.0.0.1:9092", json: Flag = False) -> int:
     kafka
         HOST:PORT of the city's Kafka.
     json
-        One object per line in place of a table.
+        One list in place of lines.
     """
     _refuse_password("--kafka", kafka)
-    return _call("services.ingest.registry_writer", "list_devices", kafka=kafka, as_json=json)
+    return _call("services.ingest.registry_writer", "list_devices", kafka_bootstrap=kafka, as_json=json)
 
 
 @devices.command(name="validate")
-def devices_validate(file: Path, /) -> int:
+def devices_validate(file: Path, /, *, json: Flag = False) -> int:
     """Check a file without touching anything.
 
     Example: safealley devices validate city.yaml
@@ -231,8 +252,10 @@ def devices_validate(file: Path, /) -> int:
     ----------
     file
         Sites and devices, YAML.
+    json
+        One object in place of a line.
     """
-    return _call("services.ingest.registry_writer", "validate_file", file)
+    return _call("services.ingest.registry_writer", "validate_file", file, as_json=json)
 
 
 @app.command
@@ -248,21 +271,23 @@ def press(bell: str, /, *, data: Path = DATA) -> int:
     data
         The directory that `up` or `demo` was given.
     """
-    return _call("services.simulators.bell", "press_from_endpoints", bell, endpoints=data / "endpoints.json")
+    return _call("services.simulators.press", "press_from_endpoints", bell, endpoints=data / "endpoints.json")
 
 
 @app.command
-def doctor(*, json: Flag = False) -> int:
+def doctor(*, data: Path = DATA, json: Flag = False) -> int:
     """Tell what this machine lacks, line by line, with the cure.
 
     Example: safealley doctor
 
     Parameters
     ----------
+    data
+        Where `up` would keep everything: its disk is looked at.
     json
         One object in place of lines.
     """
-    return _call("services.onebox.doctor", "run_doctor", as_json=json)
+    return _call("services.onebox.doctor", "run_doctor", data=data, as_json=json)
 
 
 @app.command
@@ -282,6 +307,8 @@ def completion(shell: Literal["bash", "zsh", "fish"] = "bash", /) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the status to exit with. Errors are one sentence on stderr."""
+    # Kafka's client would print its own account of a failure beside our sentence.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")

@@ -27,7 +27,7 @@ SENT: tuple[type[msgspec.Struct], ...] = (
 """What the page says: a field with a default may be left out."""
 RECEIVED: tuple[type[msgspec.Struct], ...] = (
     console.Snapshot, console.SnapshotEnd, console.EventFrame, console.Heartbeat, console.Resync, console.Bye,
-    console.LiveInit, console.LiveDrop, console.LiveGap, console.LiveErr,
+    console.LiveInit, console.LiveKey, console.LiveDrop, console.LiveGap, console.LiveErr,
     console.AlertPage, console.CityView, console.SessionView, console.Problem,
     timeline.Timeline, timeline.ClipParts,
 )  # fmt: skip

@@ -75,7 +75,6 @@ async def run(
         ownership = Ownership(
             name=settings.name, kafka=kafka, claims=claims, changelog=changelog, lanes=lanes, marks=marks, tail=tail,
             commands=commands, limits=_limits(settings), clock=clock, metrics=metrics, on_lost_offsets=lost,
-            on_ready=lambda: context.ready(ready=True),
         )  # fmt: skip
         desk = Desk(changelog=changelog, cameras=cameras, reach=_reach(settings), clock=clock, metrics=metrics)
         letters = DeadLetters(producer, clock=clock, version=version())
@@ -83,6 +82,7 @@ async def run(
             ownership=ownership, desk=desk, lanes=lanes, marks=marks, letters=letters, context=context, lost=lost,
         )  # fmt: skip
         changelog.on_put = lambda _partition: alerting.look_at_timers()
+        ownership.on_ready = alerting.serve
         context.status("alerting", partial(api.status, ownership, lanes, cameras))
         metrics.watch(
             alerts=lambda: sum(len(one.state) for one in ownership.partitions.values()),
@@ -188,6 +188,11 @@ class Alerting:
             await self._clock.sleep(COMMIT_EVERY_S)
             self._ownership.require_all()
             await self._ownership.commit()
+
+    def serve(self) -> None:
+        """Say that all assigned partitions are restored; what fell due meanwhile is done now."""
+        self._context.ready(ready=True)
+        self._timers_moved.set()
 
     def look_at_timers(self) -> None:
         """Wake the timers when something falls due before they would."""

@@ -74,6 +74,11 @@ class Lanes:
                 await waiting.job()
             except OwnershipLost as error:
                 log.warning("lanes.dropped", partition=key[0], reason=str(error))
+            except BaseException:
+                # The process ends; whoever waits for this lane must not wait for its jobs.
+                del self._lanes[key]
+                self._moved.set()
+                raise
             lane.popleft()
             self.held_bytes -= waiting.size_bytes
             if not lane:

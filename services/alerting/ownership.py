@@ -46,7 +46,7 @@ class Ownership:
     def __init__(
         self, *, name: str, kafka: Kafka, claims: ClaimsLog, changelog: Changelog, lanes: Lanes, marks: LowMarks,
         tail: Reader, commands: Reader, limits: AckLimits, clock: Clock, metrics: AlertingMetrics,
-        on_lost_offsets: Callable[[str, int, int], None], on_ready: Callable[[], None],
+        on_lost_offsets: Callable[[str, int, int], None],
     ) -> None:  # fmt: skip
         self._name = name
         self._kafka = kafka
@@ -60,7 +60,7 @@ class Ownership:
         self._clock = clock
         self._metrics = metrics
         self._on_lost_offsets = on_lost_offsets
-        self._on_ready = on_ready
+        self.on_ready: Callable[[], None] = lambda: None
         self._committed: dict[Place, int] = {}
         self.partitions: dict[int, Partition] = {}
         self.consumer: Commits | None = None
@@ -115,7 +115,7 @@ class Ownership:
         self._metrics.restore_seconds.observe((self._clock.monotonic_ns() - began_ns) / 1e9)
         self._metrics.restored.set(sum(len(one.state) for one in self.partitions.values()))
         log.info("ownership.assigned", partitions=sorted(indexes), claimed=sorted(fresh), kept=sorted(kept))
-        self._on_ready()
+        self.on_ready()
         return {one.place: self._start(one) for one in partitions}
 
     # Committing
@@ -250,7 +250,7 @@ class Ownership:
 
     def _start(self, assigned: Assigned) -> int:
         committed, index = assigned.committed, assigned.place.partition
-        lost = _lost_offsets(assigned, restored=len(self.partitions[index].state) > 0)
+        lost = _lost_offsets(assigned)
         if lost is None and committed is not None:
             self._committed[assigned.place] = committed
             return committed
@@ -264,11 +264,11 @@ def _take(fold: Fold, record: Record) -> None:
     fold.take(record)
 
 
-def _lost_offsets(assigned: Assigned, *, restored: bool) -> int | None:
-    """Return how many alarms may be lost: None when all is well, 0 when a replay finds all of them."""
+def _lost_offsets(assigned: Assigned) -> int | None:
+    """Return how many alarms may be lost, or None when a replay from the beginning finds all of them."""
     committed = assigned.committed
     if committed is None:
-        return assigned.beginning if assigned.beginning or restored else None
+        return assigned.beginning or None
     if committed < assigned.beginning:
         return assigned.beginning - committed
     return committed - assigned.end if committed > assigned.end else None

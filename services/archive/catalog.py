@@ -275,19 +275,19 @@ class Catalog:
         """Return the segments that touch a range, by start."""
         start = segments.c.start_us
         query = (
-            sa.select(segments)
+            sa.select(*_SEGMENT)
             .where(_of(segments, camera_id, stream), start < to_us, start > from_us - LONGEST_SEGMENT_US)
             .where(start + segments.c.dur_us > from_us)
             .order_by(start, segments.c.epoch)
         )
-        return tuple(_segment(row) for row in self._rows(query))
+        return tuple(_segment(row) for row in self._tuples(query))
 
     def segment(self, camera_id: str, stream: StreamName, epoch: int, seq0: int) -> Segment | None:
         """Return one segment by identity."""
-        query = sa.select(segments).where(
+        query = sa.select(*_SEGMENT).where(
             _of(segments, camera_id, stream), segments.c.epoch == epoch, segments.c.seq0 == seq0
         )
-        return next((_segment(row) for row in self._rows(query)), None)
+        return next((_segment(row) for row in self._tuples(query)), None)
 
     def gaps_between(
         self, camera_id: str, stream: StreamName, from_us: UtcMicroseconds, to_us: UtcMicroseconds
@@ -347,9 +347,12 @@ class Catalog:
         }
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        return [row._mapping for row in self._tuples(query)]  # noqa: SLF001 - SQLAlchemy's documented name
+
+    def _tuples(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         try:
             with self._engine.connect() as connection:
-                return connection.execute(query).mappings().all()
+                return connection.execute(query).all()
         except sa.exc.OperationalError as error:
             raise RetryLater(f"catalog: {_reason(error)}") from error
 
@@ -406,17 +409,15 @@ def _segment_row(segment: Segment) -> dict[str, Any]:
     return row
 
 
-def _segment(row: sa.RowMapping) -> Segment:
-    return Segment(
-        run_id=RunId(row["camera_id"], row["stream"], row["epoch"], row["run"]),
-        retention_class=row["class"],
-        size_bytes=row["bytes"],
-        **{name: row[name] for name in _PLAIN},
-    )
+def _segment(row: Sequence[Any]) -> Segment:
+    """Return a row of `_SEGMENT`; by position, since an hour has 60 of them and a look-up must be quick."""
+    return Segment(run_id=RunId(*row[:4]), **dict(zip(_FACTS, row[4:], strict=True)))
 
 
-_PLAIN: Final = tuple(
-    name for name in Segment.__dataclass_fields__ if name not in ("run_id", "retention_class", "size_bytes")
+_FACTS: Final = tuple(name for name in Segment.__dataclass_fields__ if name != "run_id")
+_RENAMED: Final = {"retention_class": "class", "size_bytes": "bytes"}
+_SEGMENT: Final = tuple(
+    segments.c[_RENAMED.get(name, name)] for name in ("camera_id", "stream", "epoch", "run", *_FACTS)
 )
 
 

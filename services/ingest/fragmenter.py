@@ -144,6 +144,7 @@ class Fragmenter:
         stamp: int,
         flags: int,
         recv_us: int,
+        *,
         init: InitSegment | None = None,
         missing: Missing | None = None,
     ) -> int:
@@ -160,6 +161,14 @@ class Fragmenter:
         for place in self.timeline.push(stamp, recv_us):
             end = self._place(place)
         return self._waiting[-1][0] if self._waiting else end
+
+    def append_to_last(self, end: int, flags: int) -> None:
+        """Let the last unit end at `end`: what stands there has no picture of its own."""
+        if self._waiting:
+            self._waiting[-1] = (end, self._waiting[-1][1] | flags, *self._waiting[-1][2:])
+        elif self._ends:
+            self._ends[-1] = end
+            self._flags |= flags
 
     def new_run(self, missing: Missing) -> int:
         """Begin a new run with the next unit that is pushed; return where it is written."""

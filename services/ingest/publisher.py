@@ -216,6 +216,8 @@ class Lane:
 
     def cut(self) -> None:
         """End the open run behind what waits."""
+        if isinstance(self._queue[-1], _Cut) if self._queue else self._open is None:
+            return
         self._queue.append(_Cut())
         self._idle.clear()
         self._wake.set()

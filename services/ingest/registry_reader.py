@@ -66,6 +66,10 @@ class RegistryReader:
             )
         )
 
+    def known(self) -> Registry | None:
+        """Return the city once it is known: read to its end, or from the last run's copy."""
+        return self.current if self._caught_up.is_set() or self.current.devices else None
+
     async def caught_up(self) -> None:
         """Wait until all that stood in the topic has been read."""
         await self._caught_up.wait()

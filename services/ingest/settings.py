@@ -41,10 +41,9 @@ class IngestSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_mbps: Annotated[int, Meta(ge=1)] = 10_000
     connects_per_s: Annotated[float, Meta(gt=0)] = 20.0
     handshakes_per_host: Annotated[int, Meta(ge=1)] = 2
-    offline_alarm_s: Annotated[float, Meta(ge=0)] = 5.0
+    offline_alarm_s: Annotated[float, Meta(ge=0)] = 2.0
     alarm_spool_bytes: Bytes = 16 * MIB
     video_buffer_bytes: Bytes = 256 * MIB
-    live_cache_bytes: Bytes = 512 * MIB
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 2 * 1024 * MIB
     disk_reserve_ratio: Annotated[float, Meta(ge=0, le=1)] = 0.05
 

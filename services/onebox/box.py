@@ -88,10 +88,14 @@ class OneBox:
         beside: Sequence[Program] = (),
         register: Callable[[Kafka], Awaitable[None]] | None = None,
         sources: Mapping[str, Source] | None = None,
+        reserved: Reservation | None = None,
         clock: Clock,
         say: Say,
     ) -> None:
-        """Take the data directory and, for a demo, programs to run and a city to register before the services."""
+        """Take the data directory and, for a demo, programs to run and a city to register before the services.
+
+        `reserved` holds the ports of the programs beside; it is given back with our own.
+        """
         self.layout = Layout(data.resolve())
         self.recording_since_us: int | None = None
         self._choice = ports
@@ -106,6 +110,7 @@ class OneBox:
         self._registry = RegistryView(devices=(), sites=())
         self._lock: IO[str] | None = None
         self._held: Reservation | None = None
+        self._reserved = reserved
         self._kafka: LocalKafka | None = None
         self._watched: dict[str, Watched] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -210,8 +215,9 @@ class OneBox:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._held is not None:
-            self._held.release()
+        for held in (self._held, self._reserved):
+            if held is not None:
+                held.release()
         if self._lock is not None:
             self._lock.close()
 

@@ -21,7 +21,7 @@ from msgspec import Struct
 from services.contracts.codec import decode
 from services.contracts.console import Problem
 from services.contracts.errors import ContractError
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import OwnershipLost, PoisonMessage, RetryLater, SettingsError
 from services.runtime.identity import Caller, Identity, NotAuthenticated, Role
@@ -51,7 +51,6 @@ DATA_CSP: Final = "default-src 'none'; frame-ancestors 'none'"
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TRACEPARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 _WORDS: Final = {
     400: "malformed",
     401: "not_authenticated",
@@ -228,9 +227,8 @@ def check_origin(request: web.BaseRequest, origins: Collection[str], *, via_cook
 
 def child_traceparent(incoming: str | None) -> str:
     """Return the `traceparent` of our own span: of the caller's trace, or of a new one."""
-    parent = _TRACEPARENT.fullmatch(incoming or "")
-    trace_id, flags = (parent[1], parent[2]) if parent else (secrets.token_hex(16), "01")
-    return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
+    parent = tracing.parse(incoming)
+    return str(parent.child() if parent else tracing.new_trace(sampled=True))
 
 
 # --- middlewares, outermost first -------------------------------------------------------------

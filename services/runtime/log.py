@@ -31,7 +31,9 @@ _FOREIGN_LEVELS: Final = {
 
 _GREEDY_SCHEMES: Final = (b"rtsp", b"rtsps", b"rtmp", b"rtmps", b"srt", b"mqtt", b"mqtts", b"rtp", b"udp")
 # A line is JSON: a quote ends a text, \n \r \t are white space, any other escape belongs to the word.
-_URL: Final = re.compile(rb'([A-Za-z][A-Za-z0-9+.\-]*)?://((?:[^\s"\\]|\\[^nrt])+)')
+# It begins with letters that stand still, so that the search for it is quick; the scheme is looked up behind it.
+_URL: Final = re.compile(rb'://((?:[^\s"\\]|\\[^nrt])+)')
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*\Z")
 _AUTHORITY_END: Final = re.compile(rb"[/?#\\]")
 # A port is digits; what else follows the colon of an authority is a password, even with a slash in it.
 _USER_WITH_PASSWORD: Final = re.compile(rb"[^/?#@:\[\\]+:(?!\d{1,5}(?:[/?#\\,;.)>']|$))")
@@ -44,9 +46,9 @@ _NAMES: Final = (
 _HEADERS: Final = rb"(?:proxy-)?authorization|(?:set-)?cookie|x-auth-token"
 _SHORT: Final = rb"user|username|usr|pass|sig|auth|pw|key"
 _QUERY: Final = re.compile(rb"([?&;](?:" + _SHORT + rb')=)((?:[^&\s"\\#]|\\[^nrt])*)', re.IGNORECASE)
-_JSON_FIELD: Final = re.compile(
-    rb"((?:" + _NAMES + b"|" + _HEADERS + rb')":)(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+\-]*)', re.IGNORECASE
-)
+_JSON_VALUE: Final = rb'":)(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+\-]*)'
+_JSON_FIELD: Final = re.compile(rb"((?:" + _NAMES + rb")" + _JSON_VALUE, re.IGNORECASE)
+_JSON_HEADER: Final = re.compile(rb"((?:" + _HEADERS + rb")" + _JSON_VALUE, re.IGNORECASE)
 _HEADER: Final = re.compile(
     rb"((?:" + _HEADERS + rb""")(?:\\"|')?(?:\s*[:=]\s*|\s*,\s*(?=b?(?:'|\\"))))((?:[^"\\]|\\[^nr])*)""", re.IGNORECASE
 )
@@ -55,13 +57,15 @@ _PAIR: Final = re.compile(
     rb"""(b?'(?:[^'"\\]|\\[^nr])*'|b?\\"(?:[^"\\]|\\[^nr"])*\\"|(?:[^&\s"\\]|\\[^nrt])+)""",
     re.IGNORECASE,
 )
-_ELEMENT: Final = re.compile(rb"(<(?:\w+:)?(?:Username|Password|Nonce)\b[^>]*>)[^<]*", re.IGNORECASE)
+_ELEMENT: Final = re.compile(
+    rb'(<(?:\w+:)?(?:Username|Password|Nonce)\b(?:[^>"\\]|\\.)*>)(?:[^<"\\]|\\.)*', re.IGNORECASE
+)
 _BEARER: Final = re.compile(rb"\b((?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=\-]{6,}", re.IGNORECASE)
 _JWT: Final = re.compile(rb"\beyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]+\.[A-Za-z0-9_\-]*")
-_SUSPECT: Final = (
-    b"pass", b"pwd", b"token", b"secret", b"auth", b"cookie", b"key", b"signature", b"credential", b"nonce",
-    b"bearer", b"basic ", b"user", b"usr=", b"sig=", b"pw=", b"eyj",
-)  # fmt: skip
+# Which words call for which patterns. The search for a word is 30 times cheaper than a pattern's.
+_NAMED_WORDS: Final = (b"pass", b"pwd", b"token", b"secret", b"key", b"signature", b"credential", b"nonce")
+_HEADER_WORDS: Final = (b"auth", b"cookie", b"bearer", b"basic ", b"eyj")
+_QUERY_WORDS: Final = (b"user", b"usr=", b"sig=", b"pw=")
 _STARS: Final = HIDDEN.encode()
 
 
@@ -75,11 +79,28 @@ def redact(line: bytes) -> bytes:
     low = line.lower()
     if b"%40" in low:
         line = _ENCODED_URL.sub(rb"\1***%40", line)
-    # A plain loop: any() with a generator costs as much as all the searches together.
-    for word in _SUSPECT:
-        if word in low:
-            return _without_values(line)
+    if _has(low, _NAMED_WORDS):
+        line = _JSON_FIELD.sub(rb'\1"***"', line)
+        line = _PAIR.sub(rb"\1***", line)
+        line = _QUERY.sub(rb"\1***", line)
+        line = _ELEMENT.sub(rb"\1***", line)
+    elif _has(low, _QUERY_WORDS):
+        line = _QUERY.sub(rb"\1***", line)
+        line = _ELEMENT.sub(rb"\1***", line)
+    if _has(low, _HEADER_WORDS):
+        line = _JSON_HEADER.sub(rb'\1"***"', line)
+        line = _HEADER.sub(rb"\1***", line)
+        line = _QUERY.sub(rb"\1***", line)
+        line = _BEARER.sub(rb"\1***", line)
+        line = _JWT.sub(_STARS, line)
     return line
+
+
+def _has(low: bytes, words: tuple[bytes, ...]) -> bool:
+    for word in words:  # noqa: SIM110 - any() with a generator costs as much as all the searches together
+        if word in low:
+            return True
+    return False
 
 
 def redact_text(text: str) -> str:
@@ -90,32 +111,22 @@ def redact_text(text: str) -> str:
     return hidden
 
 
-def _without_values(line: bytes) -> bytes:
-    line = _JSON_FIELD.sub(rb'\1"***"', line)
-    line = _HEADER.sub(rb"\1***", line)
-    line = _PAIR.sub(rb"\1***", line)
-    line = _QUERY.sub(rb"\1***", line)
-    line = _ELEMENT.sub(rb"\1***", line)
-    line = _BEARER.sub(rb"\1***", line)
-    return _JWT.sub(_STARS, line)
-
-
 def _without_user_info(found: re.Match[bytes]) -> bytes:
-    scheme, rest = found[1] or b"", found[2]
-    inner = rest.find(b"://")
-    if scheme.lower() in _GREEDY_SCHEMES:
-        at = rest.rfind(b"@")
-        return scheme + b"://" + (rest if at < 0 else _STARS + rest[at:])
-    if _USER_WITH_PASSWORD.match(rest) and b"@" in rest:
-        return scheme + b"://" + _STARS + rest[rest.rfind(b"@") :]
+    rest: bytes = found[1]
+    start = found.start()
+    scheme = _SCHEME.search(found.string[max(0, start - 16) : start])
+    at = rest.rfind(b"@")
+    if at < 0:
+        return b"://" + rest
+    if (scheme and scheme[0].lower() in _GREEDY_SCHEMES) or _USER_WITH_PASSWORD.match(rest):
+        return b"://" + _STARS + rest[at:]
     end = _AUTHORITY_END.search(rest)
     authority, path = (rest[: end.start()], rest[end.start() :]) if end else (rest, b"")
     at = authority.rfind(b"@")
     if at >= 0:
         authority = _STARS + authority[at:]
-    if inner >= 0:  # file:///x?from=rtsp://u:p@h holds a second URL
-        path = _URL.sub(_without_user_info, path)
-    return scheme + b"://" + authority + path
+    # file:///x?from=rtsp://u:p@h holds a second URL.
+    return b"://" + authority + (_URL.sub(_without_user_info, path) if b"://" in path else path)
 
 
 # --- the pipeline -----------------------------------------------------------------------------

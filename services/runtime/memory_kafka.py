@@ -37,7 +37,7 @@ from services.runtime.kafka_port import (
     TopicSpec,
 )
 from services.runtime.partitioner import partition_of
-from services.runtime.waits import within
+from services.runtime.waits import cancelled, within
 
 POLL_BYTES_MAX: Final = 1024 * 1024
 _AHEAD_MS_MAX: Final = 3_600_000
@@ -436,9 +436,7 @@ class _Member(_Positions):
         task, self._starting = self._starting, None
         if task is None or task.done():
             return False
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await cancelled(task)
         return True
 
     async def poll(self, *, timeout_s: float, hold: frozenset[Place] = frozenset()) -> Sequence[Record]:

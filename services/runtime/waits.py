@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from services.runtime.clock import Clock
@@ -24,10 +24,18 @@ async def within(seconds: float, wait: Awaitable[T], *, clock: Clock) -> T:
             return wanted.result()
         raise TimeoutError(f"after {seconds} s")
     finally:
-        for task in (wanted, alarm):
-            if task.cancel():
-                with suppress(asyncio.CancelledError):
-                    await task
+        wanted.cancel()
+        alarm.cancel()
+        # Not `suppress(CancelledError)` round an await: it would swallow the caller's own cancellation.
+        await asyncio.wait((wanted, alarm))
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait for its end; an error of its own is raised, and so is the caller's cancellation."""
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.result()
 
 
 @asynccontextmanager
@@ -55,6 +63,4 @@ async def beside(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator
         raise
     finally:
         task.remove_done_callback(ended)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await cancelled(task)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, cast
 
+from services.runtime.clock import SystemClock
 from services.simulators import clip_source
 from services.simulators.clip_source import TICKS_PER_S, Clip
 
@@ -61,13 +62,13 @@ class Camera:
         self.name = name
         self.clip = clip
         self.clients_max = clients_max
-        self.players: set["_Connection"] = set()
+        self.players: set[_Connection] = set()
         self.stalled = False
         self.off = False
         self.refusing = False
         self.units_sent = 0
         self.units_dropped = 0
-        self.connections: set["_Connection"] = set()
+        self.connections: set[_Connection] = set()
         self._phase_s = phase_s
         self._ssrc = secrets.randbits(32)
         self._seq = secrets.randbits(16)
@@ -201,7 +202,7 @@ class _Connection(asyncio.Protocol):
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         if self._reports is not None:
             self._reports.cancel()
         if self._camera is not None:
@@ -356,8 +357,6 @@ def _hash(text: str, sha: bool) -> str:
 
 
 def _wall_us() -> int:
-    from services.runtime.clock import SystemClock
-
     return SystemClock().now_us()
 
 

@@ -5,6 +5,7 @@ continuous timeline. Only simulators decode or encode.
 """
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -57,8 +58,11 @@ class Clip:
 
     def write_hashes(self, file: Path) -> None:
         """Write what a checker compares with: a line per unit, in decode order."""
-        rows = [{"sha256": u.sha256, "key": u.key, "nals": len(u.nals), "time_90k": u.time_90k} for u in self.units]
-        sets = [hashlib.sha256(nal).hexdigest() for nal in self.parameter_sets]
+        rows = [
+            {"sha256": u.sha256, "key": u.key, "nals": [_sha(n) for n in u.nals], "time_90k": u.time_90k}
+            for u in self.units
+        ]
+        sets = [_sha(nal) for nal in self.parameter_sets]
         file.write_text(json.dumps({"codec": self.codec, "parameter_sets": sets, "units": rows}, indent=1))
 
 
@@ -121,9 +125,13 @@ def from_file(file: Path) -> Clip:
     )
 
 
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _plausible(times: list[int]) -> bool:
     ordered = sorted(times)
-    steps = [after - before for before, after in zip(ordered, ordered[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(ordered)]
     least, most = (round(bound * TICKS_PER_S) for bound in _PLAUSIBLE_STEP_S)
     return all(least <= step <= most for step in steps)
 

@@ -10,18 +10,44 @@ import threading
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import WSMsgType, web
 
-from services.contracts.alert import Alert, AnsweredCommand, Condition, Disposition, Isa, Occurrence, People, Priority
-from services.contracts.alarm import AlarmClass, DeviceAtReceipt
+from services.contracts.alarm import AlarmClass, Condition, DeviceAtReceipt
+from services.contracts.alert import Alert, AnsweredCommand, Disposition, Isa, Occurrence, People, Priority
 from services.contracts.console import (
-    CLOSE_SESSION_ENDED, LIVE_FRAGMENT, LIVE_HEADER, LIVE_INIT, LIVE_JPEG, LIVE_VERSION, AckBody, CityView, ConsoleSays,
-    Cursor, DemoSignIn, DeviceView, DisposeBody, EventFrame, EventItem, Heartbeat, Hello, LiveClientSays, LiveErr, LiveGap,
-    LiveInit, Problem, SessionView, Snapshot, SnapshotEnd, Sub, Unsub,
+    CLOSE_SESSION_ENDED,
+    LIVE_FRAGMENT,
+    LIVE_HEADER,
+    LIVE_INIT,
+    LIVE_JPEG,
+    LIVE_VERSION,
+    AckBody,
+    CityView,
+    ConsoleSays,
+    Cursor,
+    DemoSignIn,
+    DeviceView,
+    DisposeBody,
+    EventFrame,
+    EventItem,
+    Heartbeat,
+    Hello,
+    LiveClientSays,
+    LiveErr,
+    LiveGap,
+    LiveInit,
+    Problem,
+    SessionView,
+    Snapshot,
+    SnapshotEnd,
+    Sub,
+    Unsub,
 )  # fmt: skip
 from services.contracts.gap import GapCause
 from services.contracts.site import Name, Site
@@ -57,6 +83,8 @@ DEVICES: Final = (
                state="recording", codec=HEVC),
 )  # fmt: skip
 _CONSOLE_SAYS: Final = msgspec.json.Decoder(ConsoleSays)
+_ACK: Final = msgspec.json.Decoder(AckBody)
+_DISPOSE: Final = msgspec.json.Decoder(DisposeBody)
 _LIVE_SAYS: Final = msgspec.json.Decoder(LiveClientSays)
 
 
@@ -121,6 +149,7 @@ class FakeGateway:
         self._channels: dict[tuple[web.WebSocketResponse, int], tuple[Sub, asyncio.Task[None]]] = {}
         self._frozen: set[str] = set()
         self._down = False
+        self._silent = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-gateway")
         self._runner: web.AppRunner | None = None
@@ -157,6 +186,10 @@ class FakeGateway:
         self._people.clear()
         self._run(self._drop(CLOSE_SESSION_ENDED))
 
+    def fall_silent(self) -> None:
+        """Keep the sockets and say nothing any more: a half-open link."""
+        self._silent = True
+
     def freeze(self, camera: str) -> None:
         """The camera's fragments stop without a word."""
         self._frozen.add(camera)
@@ -174,7 +207,7 @@ class FakeGateway:
 
         async def until() -> None:
             async with asyncio.timeout(deadline_s):
-                while not condition():
+                while not condition():  # noqa: ASYNC110 - the condition is the test's own
                     await asyncio.sleep(0.02)
 
         self._run(until())
@@ -316,7 +349,7 @@ class FakeGateway:
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            for console in tuple(self._consoles):
+            for console in () if self._silent else tuple(self._consoles):
                 await self._beat_once(console)
 
     async def _beat_once(self, console: Console) -> None:
@@ -347,7 +380,7 @@ class FakeGateway:
         if person.role not in {"operator", "supervisor"}:
             return _problem(403, "forbidden", f"the role {person.role} may not do this")
         unacked = alert.isa.state in {"UNACK", "RTN_UNACK"}
-        wanted = msgspec.json.decode(body, type=AckBody if verb == "ack" else DisposeBody)
+        wanted: AckBody | DisposeBody = (_ACK if verb == "ack" else _DISPOSE).decode(body)
         if unacked != (verb == "ack") or alert.isa.disposed or wanted.decision_version != alert.decision_version:
             return _refused(alert)
         changed = _acked(alert, person) if isinstance(wanted, AckBody) else _disposed(alert, person, wanted)
@@ -438,7 +471,7 @@ class FakeGateway:
         for hole in self.holes:
             edges |= {self.started_us - int(hole.from_s * US), self.started_us - int(hole.to_s * US)}
         whole = sorted(min(max(edge, from_us), to_us) for edge in edges)
-        items = tuple(self._item(a, b, to_us) for a, b in zip(whole, whole[1:], strict=False) if a < b)
+        items = tuple(self._item(a, b, to_us) for a, b in pairwise(whole) if a < b)
         footage = sum(item.to_us - item.from_us for item in items if item.state in {"recorded", "open"})
         return _json(Timeline(camera_id=camera, stream="main", from_us=from_us, to_us=to_us,
                               coverage_ratio=footage / (to_us - from_us), items=items))  # fmt: skip
@@ -480,8 +513,9 @@ class FakeGateway:
         whole = b"".join(_archive_segment(int(request.match_info["segment"])))
         wanted = request.http_range
         body = whole[wanted]
-        return web.Response(body=body, status=206, content_type="video/mp4", headers={
-            "Content-Range": f"bytes {wanted.start or 0}-{(wanted.start or 0) + len(body) - 1}/{len(whole)}"})  # fmt: skip
+        first = wanted.start or 0
+        headers = {"Content-Range": f"bytes {first}-{first + len(body) - 1}/{len(whole)}"}
+        return web.Response(body=body, status=206, content_type="video/mp4", headers=headers)
 
 
 def _archive_clip() -> fake_media.Clip:
@@ -511,8 +545,9 @@ def _disposed(alert: Alert, person: Person, body: DisposeBody) -> Alert:
 
 
 def _refused(alert: Alert) -> web.Response:
-    problem = Problem(error="conflict", detail="somebody was first", alert=alert, winner=alert.people.acked_by,
-                      at_us=alert.people.acked_us)  # fmt: skip
+    done = alert.disposition
+    winner, at_us = (done.by, done.at_us) if done else (alert.people.acked_by, alert.people.acked_us)
+    problem = Problem(error="conflict", detail="somebody was first", alert=alert, winner=winner, at_us=at_us)
     return _raw(409, msgspec.json.encode(problem))
 
 
@@ -548,8 +583,6 @@ def _problem(status: int, error: str, detail: str) -> web.Response:
 
 
 def _rfc3339(at_us: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(at_us / US, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

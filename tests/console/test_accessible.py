@@ -8,8 +8,9 @@ from playwright.sync_api import Page, expect
 from tests.console.conftest import AXE, Open
 from tests.console.fake_gateway import FakeGateway
 
-CUT = """() => [...document.querySelectorAll('h1,h2,h3,p,span,button,strong,td,th,output,summary,legend,label,a,small')]
-  .filter(e => e.checkVisibility() && e.children.length === 0 && e.textContent.trim() && !e.closest('.heard-only,.skip'))
+CUT = """() => [...document.querySelectorAll('h1,h2,h3,p,span,button,strong,td,th,output,legend,label,a,small')]
+  .filter(e => e.checkVisibility() && !e.children.length && e.textContent.trim())
+  .filter(e => !e.closest('.heard-only,.skip'))
   .filter(e => { const s = getComputedStyle(e);
      return e.scrollHeight > e.clientHeight + 2 && s.overflowY !== 'visible' && e.clientHeight > 0
        || e.scrollWidth > e.clientWidth + 1 && s.overflowX !== 'visible' && e.clientWidth > 0; })
@@ -91,6 +92,6 @@ def test_a_picture_of_the_console_during_an_alert(open_console: Open, gateway: F
         if role == "operator":
             _alerts(gateway)
         page.locator(".tile[data-picture=video] .chip.live").wait_for()
-        page.wait_for_function("document.querySelector('.tile video').currentTime > 0.5")
+        page.wait_for_function("() => document.querySelector('.tile video').currentTime > 0.5")
         page.screenshot(path=screenshots / f"console-{role}.png")
         assert (screenshots / f"console-{role}.png").stat().st_size > 20_000

@@ -43,7 +43,7 @@ def test_of_two_operators_the_second_is_told_who_was_first_and_when(open_console
         page.locator(".headline").wait_for()
     # The second console still sees the alert unacknowledged: its request is let go after the first one's answer.
     held: list[Route] = []
-    second.route("**/ack", held.append)
+    second.route("**/ack", lambda route: held.append(route))  # noqa: PLW0108 - Playwright inspects the handler
     with second.expect_request("**/ack"):
         second.keyboard.press("F2")
     first.keyboard.press("F2")
@@ -53,6 +53,25 @@ def test_of_two_operators_the_second_is_told_who_was_first_and_when(open_console
         expect(second.locator(place)).to_contain_text("이미 확인됨: demo-operator-1")
     expect(second.locator(".next-step")).to_contain_text(":")
     assert gateway.alert(alert_id).people.acked_by == "demo-operator-1"
+
+
+def test_a_closing_that_came_second_names_who_closed(open_console: Open, gateway: FakeGateway) -> None:
+    first, second = open_console(), open_console()
+    alert_id = gateway.press()
+    first.locator(".headline").wait_for()
+    first.keyboard.press("F2")
+    for page in (first, second):
+        page.locator(f"#row-{alert_id}.acked").wait_for()
+        page.keyboard.press("F6")
+        page.locator(".causes").wait_for()
+    held: list[Route] = []
+    second.route("**/dispose", lambda route: held.append(route))  # noqa: PLW0108 - Playwright inspects the handler
+    with second.expect_request("**/dispose"):
+        second.keyboard.press("Digit1")
+    first.keyboard.press("Digit2")
+    first.locator(".nothing").wait_for()
+    held[0].continue_()
+    expect(second.locator(f"#row-{alert_id} .cell-state")).to_contain_text("이미 종결됨: demo-operator-1")
 
 
 def test_a_role_that_may_not_answer_sees_no_button(open_console: Open, gateway: FakeGateway) -> None:

@@ -55,3 +55,10 @@ def test_an_ended_session_leads_to_sign_in_over_the_last_state(open_console: Ope
     expect(page.locator(".sign-in .lead")).to_contain_text("세션이 끝났습니다")
     expect(page.locator(f"#row-{alert_id}")).to_be_visible()
     expect(page.locator(".whole")).to_have_attribute("inert", "")
+
+
+def test_a_link_that_says_nothing_for_12_s_is_lost(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    gateway.fall_silent()
+    expect(page.locator(".link-lost")).to_be_visible(timeout=20_000)
+    expect(page.locator(".link.lost")).to_contain_text("연결 끊김")

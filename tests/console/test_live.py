@@ -21,7 +21,7 @@ MOVES = """async () => {
 
 def _live(page: Page) -> None:
     page.locator(".tile[data-picture=video] .chip.live").wait_for()
-    page.wait_for_function("document.querySelector('.tile video').currentTime > 0")
+    page.wait_for_function("() => document.querySelector('.tile video').currentTime > 0")
 
 
 def test_the_nearest_camera_shows_a_moving_picture_with_its_age(open_console: Open, gateway: FakeGateway) -> None:

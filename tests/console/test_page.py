@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from services.contracts import alert, gap, timeline
+from services.contracts import alarm, alert, gap, timeline
 from services.runtime.identity import ROLES
 from tests.console.conftest import DIST, ROOT, Open
 from tests.console.fake_gateway import FakeGateway
@@ -15,7 +15,7 @@ START_GZ_BYTES_MAX = 60 * 1024
 WORDS: dict[str, tuple[str, ...]] = {
     "priority": get_args(alert.Priority),
     "state": get_args(alert.IsaState),
-    "class": get_args(alert.AlarmClass),
+    "class": get_args(alarm.AlarmClass),
     "disposition": get_args(alert.DispositionCode),
     "gap": get_args(gap.GapCause),
     "timeline": get_args(timeline.TimelineState),

@@ -28,7 +28,7 @@ def test_playback_goes_across_a_gap_and_keeps_wall_time(open_console: Open, gate
     starts_us, ends_us = (gateway.started_us - int(s * US) for s in (hole.from_s, hole.to_s))
     _go_to(page, starts_us - 2 * US)
     page.locator(".play").click()
-    page.wait_for_function("document.querySelector('.playback video').currentTime > 0")
+    page.wait_for_function("() => document.querySelector('.playback video').currentTime > 0")
     expect(page.locator(".playback .cover")).to_contain_text("영상 없음: 통신 끊김")
     expect(page.locator(".playback .cover")).to_have_count(0)
     page.wait_for_function(
@@ -46,7 +46,7 @@ def test_seeking_back_into_a_gap_does_not_freeze_the_player(open_console: Open, 
     starts_us, ends_us = (gateway.started_us - int(s * US) for s in (hole.from_s, hole.to_s))
     _go_to(page, ends_us + 4 * US)
     page.locator(".play").click()
-    page.wait_for_function("document.querySelector('.playback video').readyState >= 3")
+    page.wait_for_function("() => document.querySelector('.playback video').readyState >= 3")
     _go_to(page, starts_us + 5 * US)
     expect(page.locator(".playback .cover")).to_be_visible()
     page.wait_for_function(

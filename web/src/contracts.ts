@@ -90,7 +90,7 @@ export interface AnsweredCommand {
   command_id: string;
   actor: string;
   verb: string;
-  result: "applied" | "forbidden" | "illegal_arc" | "stale";
+  result: "applied" | "forbidden" | "illegal_arc" | "other_body" | "stale";
   at_us: number;
 }
 
@@ -281,6 +281,12 @@ export interface LiveInit {
   codec: string;
 }
 
+/** The next binary fragment of this channel starts with a key picture. Said by ingest to the gateway alone: so the relay can keep the newest GOP for a window that joins, and drop to the next key picture, without opening a fragment. */
+export interface LiveKey {
+  op: "key";
+  ch: number;
+}
+
 /** What the player sees. */
 export interface LiveStats {
   op: "stats";
@@ -295,7 +301,7 @@ export interface Name {
   en: string;
 }
 
-/** The n-th raise of this alert, as far as it has come. */
+/** The n-th raise of this alert, as far as it has come. `since_decision_version` tells a command that answers an older occurrence from one that is stale. */
 export interface Occurrence {
   n: number;
   first_us: number;
@@ -303,6 +309,7 @@ export interface Occurrence {
   device_time_us: number | null;
   clock_offset_ms: number | null;
   offline_period: "during" | "none";
+  since_decision_version: number;
 }
 
 /** A cover with a work order and an expiry. */
@@ -436,4 +443,4 @@ export interface Unsub {
 export type ConsoleSays = Hello | ReceiptFrame;
 export type GatewaySays = Snapshot | SnapshotEnd | EventFrame | Heartbeat | Resync | Bye;
 export type LiveClientSays = Sub | Unsub | LiveStats;
-export type LiveServerSays = LiveInit | LiveDrop | LiveGap | LiveErr;
+export type LiveServerSays = LiveInit | LiveKey | LiveDrop | LiveGap | LiveErr;

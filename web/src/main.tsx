@@ -14,6 +14,8 @@ import { LiveRegions } from "./live_regions";
 import { SignIn } from "./login/sign_in";
 import { loadCity, loadSession, signedIn } from "./session";
 
+/** Cameras come, go and change their codec while a console is open. */
+const CITY_MS = 30_000;
 const started = signal(false);
 
 function Console() {
@@ -56,6 +58,8 @@ effect(() => {
   startSound();
   void loadCity();
   startChannel();
+  const timer = setInterval(() => void loadCity(), CITY_MS);
+  return () => clearInterval(timer);
 });
 listen();
 await loadSession();

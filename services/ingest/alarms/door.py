@@ -17,6 +17,7 @@ import structlog
 from services.ingest.alarms.publisher import AlarmPublisher
 from services.ingest.alarms.spool import AlarmSpool, Statistics
 from services.ingest.alarms.webhook import Webhook
+from services.ingest.ending import end
 from services.ingest.registry import Registry
 from services.ingest.tokens import Tokens
 from services.runtime.clock import Clock
@@ -46,7 +47,7 @@ class AlarmDoor:
     """`main` is the thread's; `port`, `submit` and `statistics` may be asked from the main loop."""
 
     def __init__(
-        self, settings: DoorSettings, kafka: Kafka, *, registry: Callable[[], Registry], context: ServiceContext
+        self, settings: DoorSettings, kafka: Kafka, *, registry: Callable[[], Registry | None], context: ServiceContext
     ) -> None:
         self._settings = settings
         self._kafka = kafka
@@ -102,9 +103,7 @@ class AlarmDoor:
                 await _either(stopping, sending)
         finally:
             await asyncio.gather(*self._unsent, return_exceptions=True)
-            for task in (sending, beating):
-                task.cancel()
-            await asyncio.gather(sending, beating, return_exceptions=True)
+            await end((sending, beating))
             self._context.forget("alarms")
 
     def _start(self, publisher: AlarmPublisher, record: Outgoing) -> None:

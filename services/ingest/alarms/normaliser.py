@@ -114,7 +114,7 @@ def normalise(said: Said, device: Device, site: Site, *, received_us: UtcMicrose
     if device_time_us is not None and device_time_us > DEVICE_TIME_US_MAX:
         raise Refused("malformed", "data: device_time_us is beyond the year 9999; the unit is microseconds")
     alarm_class = _CLASS[device.kind]
-    root = site.site_id if heartbeat or alarm_class != "health" else _topology_root(device, site)
+    root = site.site_id if heartbeat or alarm_class != "health" else topology_root(device, site)
     body: AlarmRaised | AlarmHeartbeat
     if isinstance(door, DoorAlarm):
         body = (AlarmRaised if said.type == AlarmRaised.TYPE else AlarmCleared)(
@@ -237,7 +237,7 @@ def _at_receipt(device: Device) -> DeviceAtReceipt:
     )
 
 
-def _topology_root(device: Device, site: Site) -> str:
+def topology_root(device: Device, site: Site) -> str:
     """Return what a health alarm is kept under: `upstream` runs pole -> switch -> ring -> feeder."""
     return (device.upstream[-1] if device.upstream else "") or site.topology_root or site.site_id
 

@@ -36,10 +36,10 @@ REPEATS_KEPT: Final = 8192
 
 
 class Webhook:
-    """The door's one handler. `registry` returns the registry as it is now; it is never waited for."""
+    """The door's one handler. `registry` returns what is known of the city now, None before anything is."""
 
     def __init__(
-        self, *, registry: Callable[[], Registry], tokens: Tokens, publisher: AlarmPublisher, clock: Clock
+        self, *, registry: Callable[[], Registry | None], tokens: Tokens, publisher: AlarmPublisher, clock: Clock
     ) -> None:
         self._registry = registry
         self._tokens = tokens
@@ -76,6 +76,9 @@ class Webhook:
 
     async def _authorised_event(self, request: web.Request, received_us: int) -> Normalised:
         registry = self._registry()
+        if registry is None:
+            # A 401 would tell a bell that its token is wrong, and it would not ring again.
+            raise Refused("overload", "the registry is not read yet: send it again")
         owners = self._tokens.owners(_token(request), registry.devices)
         if not owners:
             raise Refused("token", "no device has this token")

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from services.contracts.gap import GapCause
+from services.ingest.fragmenter import Missing
 from services.ingest.media_types import (
     CameraTarget,
     EndDetail,
@@ -32,7 +33,6 @@ from services.ingest.media_types import (
     SessionEnd,
     SessionPhase,
 )
-from services.ingest.fragmenter import Missing
 from services.ingest.rtsp import auth, message, rtp, sdp
 from services.ingest.rtsp.errors import CameraError, MessageError, SdpError, SessionFailed
 from services.ingest.rtsp.fast_path import SLACK_BYTES, MediaParser
@@ -96,7 +96,7 @@ class _Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         rest = self._rest_bytes
         if rest:
             self._shared.data[:rest] = self._rest
@@ -135,7 +135,9 @@ class _Link(asyncio.BufferedProtocol):
             self.transport.abort()
 
 
-class _Ended(Exception):  # noqa: N818 - inside this file only: carries the end out of nested steps
+class _Ended(Exception):
+    """Carries the end of a session out of nested steps; never leaves this file."""
+
     def __init__(self, cause: GapCause | None, detail: EndDetail, retry: RetryHint = RetryHint.NORMAL) -> None:
         super().__init__(detail.value)
         self.cause = cause
@@ -570,6 +572,7 @@ class CameraSession:
             evidence: dict[str, int | str] = {"step_us": step_us, "wall_us": self._clock.now_us()}
             fragmenter.new_run_at_key(Missing(cause="clock_step", detail=EndDetail.FORWARD, evidence=evidence))
         self._host.move(step_us)
+        self._parser.clock_moved(step_us)
 
     # ---- the end ----
 
@@ -580,7 +583,11 @@ class CameraSession:
             raise _Ended(fault.cause, fault.detail)
         if isinstance(error, CameraError):
             raise _Ended("stream_error", EndDetail.BAD_BITSTREAM) from error
-        self._error_number = error.errno if isinstance(error, OSError) else None
+        if error is not None and not isinstance(error, OSError):
+            raise error  # our own mistake inside the parser: never reported as the camera's fault
+        self._error_number = error.errno if error is not None else None
+        if not self._parser.playing:
+            raise _Ended("device_offline", EndDetail.REFUSED) from error
         raise _Ended("network_loss", EndDetail.RESET) from error
 
     def _failed(self, error: SessionFailed | SdpError | MessageError) -> _Ended:
@@ -620,6 +627,8 @@ class CameraSession:
         evidence: dict[str, int | str] = {
             "units": parser.units,
             "units_lost": parser.units_lost,
+            "units_skipped": parser.units_skipped,
+            "longest_gop_us": parser.longest_gop_us,
             "packets_lost": parser.packets_lost,
             "foreign_packets": parser.foreign,
             "stray_bytes": parser.stray_bytes,

@@ -25,6 +25,7 @@ from services.runtime.kafka import translate
 from services.runtime.kafka.client_settings import GroupSettings
 from services.runtime.kafka.watchdog import ClientStuck, Progress
 from services.runtime.kafka_port import Assigned, GroupListener, Place, Record
+from services.runtime.waits import cancelled
 
 log = structlog.get_logger()
 POLL_GRACE_S: Final = 0.5
@@ -78,9 +79,8 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         if self._client is not None:
             await translate.stop(self._client, self._name)
         if self._polling is not None:
-            self._polling.cancel()
-            with suppress(asyncio.CancelledError, KafkaError):
-                await self._polling
+            with suppress(KafkaError):
+                await cancelled(self._polling)
 
     async def _join(self) -> None:
         self._assignor = sticky_assignor()
@@ -141,9 +141,7 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         task, self._starting = self._starting, None
         if task is None or task.done():
             return False
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await cancelled(task)
         return True
 
     async def _take_up(self, client: Any, raws: Sequence[TopicPartition]) -> None:

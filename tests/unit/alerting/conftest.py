@@ -21,7 +21,13 @@ S = 1_000_000
 
 
 def device(**fields: Any) -> DeviceAtReceipt:
-    given = {"device_id": "bell-1", "site_id": "mangwon", "jurisdiction": "11440", "lon": 126.9023, "lat": 37.5561}
+    given: dict[str, Any] = {
+        "device_id": "bell-1",
+        "site_id": "mangwon",
+        "jurisdiction": "11440",
+        "lon": 126.9023,
+        "lat": 37.5561,
+    }
     return DeviceAtReceipt(**(given | fields))
 
 

@@ -56,6 +56,9 @@ class ScriptedKafka:
         self.silent = False
         self.heard.set()
 
+    async def partitions(self, _topic: str) -> int:
+        return 1
+
     def partition_for(self, _topic: str, _key: str) -> int:
         return 0
 

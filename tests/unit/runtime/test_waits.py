@@ -68,3 +68,20 @@ async def test_a_cancelled_body_stays_cancelled() -> None:
     task.cancel()
     await settle()
     assert task.cancelled()
+
+
+async def test_a_caller_cancelled_while_a_wait_is_ending_stays_cancelled() -> None:
+    async def slow_to_end() -> None:
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0)
+
+    clock = FakeClock()
+    waiting = asyncio.create_task(within(5, slow_to_end(), clock=clock))
+    await settle()
+    clock._sleepers[0][1].set_result(None)  # the deadline passes, and one turn later the caller is cancelled
+    while not waiting.done():
+        waiting.cancel()
+        await asyncio.sleep(0)
+    assert waiting.cancelled()

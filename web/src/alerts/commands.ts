@@ -74,9 +74,9 @@ function settle(intent: Intent, { status, body, problem }: Answer<Alert>): void 
   if (alert) applyAnswer(alert);
   if (body) return show(intent, null);
   if (status === 403) return show(intent, { kind: "forbidden" });
-  if (status === 409 && intent.verb === "ack" && (problem?.winner || alert?.isa.acked)) {
-    const winner = problem?.winner ?? alert?.people.acked_by ?? null;
-    return show(intent, { kind: "already", winner, at_us: problem?.at_us ?? alert?.people.acked_us ?? null });
+  const settled = intent.verb === "ack" ? alert?.isa.acked : alert?.isa.disposed;
+  if (status === 409 && settled && problem?.winner) {
+    return show(intent, { kind: "already", winner: problem.winner, at_us: problem.at_us ?? null });
   }
   show(intent, { kind: "refused", detail: problem?.detail ?? String(status) });
 }

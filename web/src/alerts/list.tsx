@@ -148,16 +148,19 @@ const OUTCOME_KEYS: Record<Exclude<Outcome["kind"], "already" | "refused">, Key>
   forbidden: "command.forbidden",
 };
 
-export function outcomeWords(outcome: Outcome): string {
+export function outcomeWords(outcome: Outcome & { verb: "ack" | "dispose" }): string {
   if (outcome.kind === "already") {
     const at = outcome.at_us === null ? "" : timeOfDay(outcome.at_us);
-    return t("command.already", { who: outcome.winner ?? "–", at });
+    return t(outcome.verb === "ack" ? "command.already" : "command.already_closed", {
+      who: outcome.winner ?? "–",
+      at,
+    });
   }
   if (outcome.kind === "refused") return t("command.refused", { detail: outcome.detail });
   return t(OUTCOME_KEYS[outcome.kind]);
 }
 
-function OutcomeWords({ outcome }: { outcome: Outcome }) {
+function OutcomeWords({ outcome }: { outcome: Outcome & { verb: "ack" | "dispose" } }) {
   return <strong class={`outcome ${outcome.kind}`}>{outcomeWords(outcome)}</strong>;
 }
 

@@ -203,7 +203,7 @@ function Pictures({ alert }: { alert: Alert }) {
     return () => clearTimeout(timer);
   }, []);
   const camera = cameras.find((c) => c.camera_id === chosen.value) ?? cameras[0];
-  if (!camera) return <p class="no-camera">{t("live.no_camera")}</p>;
+  if (!camera) return city.value && <p class="no-camera">{t("live.no_camera")}</p>;
   return (
     <div class="pictures">
       {cameras.length > 1 && (

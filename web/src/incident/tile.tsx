@@ -81,6 +81,7 @@ class Tile {
       case "err":
         this.set({ trouble: { kind: "err", code: message.code } });
         break;
+      case "key":
       case "drop":
         break;
     }
@@ -165,7 +166,7 @@ export function LiveTile({ camera, purpose }: { camera: NearCamera; purpose: str
   }, [camera.camera_id, purpose]);
 
   const { picture, codec, age_s, stale, trouble } = view.value;
-  const cover = trouble || stale || (picture === "opening" && !stale);
+  const cover = trouble || stale || age_s === null;
   return (
     <figure
       class="tile"
@@ -181,8 +182,8 @@ export function LiveTile({ camera, purpose }: { camera: NearCamera; purpose: str
         </div>
       )}
       <figcaption>
-        <span class={`chip${picture === "video" && !stale && !trouble ? " live" : ""}`}>
-          {picture === "still" ? t("live.still") : stale || trouble ? t("live.not_live") : t("live.live")}
+        <span class={`chip${picture === "video" && !cover ? " live" : ""}`}>
+          {picture === "still" ? t("live.still") : cover ? t("live.not_live") : t("live.live")}
         </span>
         <span class="chip">{camera.camera_id}</span>
         {age_s !== null && (

@@ -13,6 +13,8 @@ import { TimelineBar } from "./timeline_bar";
 const BEFORE_ALERT_US = 10_000_000;
 const LOOK_MS = 100;
 const GAP_SHOWN_MS = 1_500;
+/** The last frame before a gap ends a little before it. */
+const GAP_NEAR_US = 300_000;
 const CASE = "safealley.case";
 
 interface Props {
@@ -189,9 +191,11 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
     const follow = () => {
       if (!playing.value || !video.current) return;
       const at_us = playback.current?.at_us();
-      const missing = itemAt(timeline, head_us.value);
+      const missing = itemAt(timeline, head_us.value + GAP_NEAR_US);
       if (missing && isMissing(missing) && (video.current.paused || video.current.readyState < 3)) {
-        // hls.js steps over a gap after a stall; a seek into one needs the same push (hls.js#6814).
+        // hls.js needs up to 8 s to step over a gap, or stays in it after a seek (hls.js#6814): say what is
+        // missing for as long as it takes to read, then go on at the next footage.
+        head_us.value = Math.max(head_us.value, missing.from_us);
         in_gap_ms.current += LOOK_MS;
         const next_us = footageFrom(timeline, head_us.value);
         if (in_gap_ms.current >= GAP_SHOWN_MS && next_us === null) pause();

@@ -17,6 +17,11 @@ def kind_of(first: int) -> int:
     return first & 0x1F
 
 
+def is_known(first: int) -> bool:
+    """Tell whether a NAL unit may begin with this byte."""
+    return first < 0x80 and 1 <= first & 0x1F <= 23
+
+
 def is_slice(kind: int) -> bool:
     return 1 <= kind <= 5
 

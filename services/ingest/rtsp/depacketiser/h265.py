@@ -17,6 +17,11 @@ def kind_of(first: int) -> int:
     return (first >> 1) & 0x3F
 
 
+def is_known(first: int) -> bool:
+    """Tell whether a NAL unit may begin with this byte."""
+    return first < 0x80 and first >> 1 < _AGGREGATE
+
+
 def is_slice(kind: int) -> bool:
     return kind <= 31
 

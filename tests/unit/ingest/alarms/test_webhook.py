@@ -159,6 +159,20 @@ async def test_what_nobody_kept_is_answered_503_and_may_be_sent_again(client: An
     assert (await post(client))[0] == 202
 
 
+async def test_before_the_registry_is_known_a_bell_is_asked_to_ring_again(
+    publisher: KeepingPublisher, secrets_dir: Path, clock: FakeClock
+) -> None:
+    app = web.Application()
+    Webhook(
+        registry=lambda: None,
+        tokens=Tokens(secrets_dir, clock),
+        publisher=publisher,  # type: ignore[arg-type]  # a verified part of the real one's interface
+        clock=clock,
+    ).add_routes(app)
+    async with TestClient(TestServer(app)) as client:
+        assert (await post(client))[0] == 503
+
+
 async def test_a_changed_token_counts_from_the_next_press_on(client: Any, secrets_dir: Path) -> None:
     assert (await post(client))[0] == 202
     (secrets_dir / "mapo-01-bell").write_text('{"token": "another-token"}')

@@ -1,0 +1,191 @@
+"""One partition of `video`: which fragments are new, which segment takes them, what waits for the store.
+
+Scratch is written here, synchronously; no Kafka, no store, no catalog. `low` is the offset that may be
+committed: nothing before it is still needed.
+"""
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from services.archive import boxes
+from services.archive.catalog import EpochKnown, StreamKnown
+from services.archive.open_tail import Held, OpenTail
+from services.archive.replay import EpochTrack, SeqRanges, Verdict
+from services.archive.scratch import ScratchDirectory
+from services.archive.segmenter import Cut, EpochId, Segmenter, SegmentId
+from services.contracts.errors import ContractError, MalformedMessage
+from services.contracts.fragment import Fragment, VideoEnd, read_video_headers
+from services.contracts.gap import GapCause
+from services.contracts.units import StreamName, UtcMicroseconds
+from services.runtime.errors import PoisonMessage
+from services.runtime.kafka_port import Place, Record
+
+_CAMERA_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+EPOCH_MAX: Final = 10**16
+SEQ_MAX: Final = 10**10
+
+Stream = tuple[str, StreamName]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A fragment whose bytes are those its headers tell of."""
+
+    fragment: Fragment
+    value: memoryview
+    boxes: boxes.FragmentBoxes
+
+
+def check(record: Record) -> Checked | VideoEnd:
+    """Read a record of `video`.
+
+    Raises:
+        PoisonMessage: it can never be stored; says why, never the payload.
+    """
+    try:
+        facts = read_video_headers(record.headers)
+        if not _CAMERA_ID.fullmatch(facts.camera_id) or not facts.epoch < EPOCH_MAX or not facts.seq < SEQ_MAX:
+            raise MalformedMessage("camera id, epoch or seq is out of bounds")
+        if record.key != facts.camera_id:
+            raise MalformedMessage("the key is not the camera id")
+        return facts if isinstance(facts, VideoEnd) else _check_bytes(facts, memoryview(record.value or b""))
+    except ContractError as error:
+        raise PoisonMessage(str(error)) from error
+
+
+def _check_bytes(fragment: Fragment, value: memoryview) -> Checked:
+    if hashlib.sha256(value).hexdigest() != fragment.sha256:
+        raise MalformedMessage("the bytes have another SHA-256 than ce_sha256")
+    if hashlib.sha256(fragment.init).hexdigest() != fragment.init_sha256:
+        raise MalformedMessage("the init has another SHA-256 than ce_initsha256")
+    boxes.timescale(memoryview(fragment.init))
+    return Checked(fragment=fragment, value=value, boxes=boxes.read_fragment(value))
+
+
+@dataclass(slots=True)
+class Lane:
+    """The state of one assigned partition."""
+
+    place: Place
+    next_offset: int
+    scratch: ScratchDirectory
+    tail: OpenTail
+    lost_cause: GapCause | None = None
+    segmenter: Segmenter = field(default_factory=Segmenter)
+    closed: deque[Held] = field(default_factory=deque)
+    committed: int | None = None
+    _tracks: dict[EpochId, EpochTrack] = field(default_factory=dict)
+    _ends: dict[Stream, UtcMicroseconds | None] = field(default_factory=dict)
+    _open: dict[SegmentId, Held] = field(default_factory=dict)
+    _told: set[Stream] = field(default_factory=set)
+
+    def low(self) -> int:
+        """Return the offset up to which all is stored."""
+        return min((held.first_offset for held in (*self._open.values(), *self.closed)), default=self.next_offset)
+
+    def closed_bytes(self) -> int:
+        return sum(held.file.size_bytes for held in self.closed)
+
+    def missing(self, fragment: Fragment) -> tuple[bool, bool]:
+        """Tell whether the stream and the epoch still have to be looked up in the catalog."""
+        at = EpochId(fragment.camera_id, fragment.stream, fragment.epoch)
+        return (fragment.camera_id, fragment.stream) not in self._ends, at not in self._tracks
+
+    def learn_stream(self, camera_id: str, stream: StreamName, known: StreamKnown) -> None:
+        self._ends[camera_id, stream] = known.end_us
+        if known.newest_epoch is not None:
+            self.segmenter.learn_epoch(camera_id, stream, known.newest_epoch)
+
+    def learn_epoch(self, at: EpochId, known: EpochKnown) -> None:
+        track = EpochTrack(seen=SeqRanges(known.ranges), end_us=known.end_us)
+        if self.lost_cause is not None and at[:2] not in self._told:
+            track.hole_cause = self.lost_cause
+        self._tracks[at] = track
+
+    def judge(self, fragment: Fragment) -> tuple[Verdict, EpochTrack]:
+        track = self._tracks[EpochId(fragment.camera_id, fragment.stream, fragment.epoch)]
+        return track.judge(fragment.seq), track
+
+    def end_before(self, fragment: Fragment) -> UtcMicroseconds | None:
+        """Return where the stream's footage ended before this fragment, whatever the epoch."""
+        return self._ends.get((fragment.camera_id, fragment.stream))
+
+    def track_of(self, end: VideoEnd) -> EpochTrack | None:
+        return self._tracks.get(EpochId(end.camera_id, end.stream, end.epoch))
+
+    def lost_once(self, camera_id: str, stream: StreamName) -> GapCause | None:
+        """Return why the log lost records, once for each stream: a later restart is a restart."""
+        if self.lost_cause is None or (camera_id, stream) in self._told:
+            return None
+        self._told.add((camera_id, stream))
+        return self.lost_cause
+
+    def log_lost(self, cause: GapCause) -> None:
+        """Note that records are gone: holes after this have that cause."""
+        self.lost_cause = cause
+        self._told.clear()
+        for track in self._tracks.values():
+            track.hole_cause = cause
+
+    def passed(self, record_time_us: UtcMicroseconds) -> tuple[Cut, ...]:
+        """Take the time of a record, whatever it holds."""
+        return self._finish(self.segmenter.record_time(record_time_us))
+
+    def ended(self, end: VideoEnd) -> tuple[Cut, ...]:
+        return self._finish(self.segmenter.run_ended(end))
+
+    def take(self, checked: Checked, offset: int) -> tuple[Cut, ...]:
+        """Store a new fragment in scratch.
+
+        Raises:
+            RetryLater: scratch cannot be written; this lane's state is then to be thrown away.
+        """
+        fragment = checked.fragment
+        step = self.segmenter.fragment(
+            fragment,
+            size_bytes=len(checked.value),
+            frames=checked.boxes.samples,
+            init_bytes=len(fragment.init),
+        )
+        cuts = self._finish(step.cuts)
+        if step.opened:
+            file = self.scratch.create(fragment.init)
+            self._open[step.segment.id] = Held(segment=step.segment, file=file, first_offset=offset)
+        held = self._open[step.segment.id]
+        held.first_offset = min(held.first_offset, offset)
+        held.file.add(checked.value, checked.boxes, start_us=fragment.start_us, key=fragment.keyframe)
+        self.tail.show(held)
+        track = self._tracks[EpochId(fragment.camera_id, fragment.stream, fragment.epoch)]
+        track.take(fragment.seq, fragment.end_us)
+        stream = (fragment.camera_id, fragment.stream)
+        self._ends[stream] = max(self._ends.get(stream) or 0, fragment.end_us)
+        return cuts
+
+    def stored(self, held: Held) -> None:
+        """Drop what the store and the catalog have."""
+        self.closed.remove(held)
+        self.tail.hide(held)
+        self.scratch.forget(held.file)
+
+    def discard(self) -> None:
+        """Throw all open work away; Kafka has it."""
+        for held in (*self._open.values(), *self.closed):
+            self.tail.hide(held)
+            self.scratch.forget(held.file)
+        self._open.clear()
+        self.closed.clear()
+        self._tracks.clear()
+        self._ends.clear()
+        self.segmenter = Segmenter()
+
+    def _finish(self, cuts: Iterable[Cut]) -> tuple[Cut, ...]:
+        finished = tuple(cuts)
+        for cut in finished:
+            held = self._open.pop(cut.segment.id)
+            self.closed.append(held)
+            held.sha256 = held.file.finish()
+        return finished

@@ -1,0 +1,435 @@
+"""Reads `video` and drives its lanes: catalog look-ups, holes looked for again, storing, committing.
+
+Nothing is committed before the object is stored and its row written. What the process loses, Kafka has:
+after any failure of scratch a lane is thrown away and read again from its low mark.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Final, TypeVar
+
+import structlog
+
+from services.archive.alarms import SystemAlarms
+from services.archive.catalog import Added, Catalog
+from services.archive.lane import Checked, Lane, check
+from services.archive.metrics import ArchiveMetrics
+from services.archive.open_tail import Held, OpenTail
+from services.archive.replay import EpochTrack, Verdict, resume_at
+from services.archive.scratch import ScratchDirectory
+from services.archive.seams import Seam, Seams
+from services.archive.segmenter import Cut, EpochId
+from services.archive.writer import Writer
+from services.contracts.fragment import Fragment, VideoEnd
+from services.contracts.gap import GapCause
+from services.runtime.clock import Clock
+from services.runtime.dead_letter import DeadLetters, TooManyDeadLetters
+from services.runtime.errors import OffsetsLost, OwnershipLost, PoisonMessage, RetryLater
+from services.runtime.kafka_port import Assigned, GroupConsumer, Place, Record
+
+POLL_S: Final = 0.25
+TICK_NS: Final = 1_000_000_000
+FLUSH_S: Final = 15.0
+BACK_OFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+CLOSED_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Closed segments of one partition that wait for the store; beyond it the partition is not read."""
+YIELD_BYTES: Final = 2 * 1024 * 1024
+REWIND_MARGIN_MS: Final = 5_000
+REWIND_UNKNOWN_MS: Final = 120_000
+
+R = TypeVar("R")
+log = structlog.get_logger()
+
+
+class Recorder:
+    """A `GroupListener` and the loop around its consumer."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        writer: Writer,
+        seams: Seams,
+        scratch: ScratchDirectory,
+        tail: OpenTail,
+        free_bytes: Callable[[], int | None],
+        reserve_bytes: int,
+        pool: Executor,
+        alarms: SystemAlarms,
+        dead_letters: DeadLetters,
+        clock: Clock,
+        metrics: ArchiveMetrics,
+    ) -> None:
+        self._catalog = catalog
+        self._writer = writer
+        self._seams = seams
+        self._scratch = scratch
+        self._tail = tail
+        self._free_bytes = free_bytes
+        self._reserve_bytes = reserve_bytes
+        self._pool = pool
+        self._alarms = alarms
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._metrics = metrics
+        self._lanes: dict[Place, Lane] = {}
+        self._parked: dict[Place, Lane] = {}
+        self._storing: dict[Place, asyncio.Task[None]] = {}
+        self._consumer: GroupConsumer | None = None
+        self._ticked_ns = -TICK_NS
+        self._below_reserve = False
+        self._stopping = False
+
+    async def run(self, consumer: GroupConsumer, stopping: asyncio.Event, beat: Callable[[], None]) -> None:
+        """Record until `stopping`; then store what is closed, commit and throw the rest away."""
+        self._consumer = consumer
+        try:
+            while not stopping.is_set():
+                beat()
+                await self._step(consumer)
+        finally:
+            self._stopping = True
+            await self.revoked(frozenset(self._lanes))
+            for lane in self._parked.values():
+                lane.discard()
+            self._parked.clear()
+
+    async def _step(self, consumer: GroupConsumer) -> None:
+        try:
+            records = await consumer.poll(timeout_s=POLL_S, hold=self._held())
+        except OffsetsLost as lost:
+            await self._lost(lost)
+            return
+        await self._take_all(records)
+        if self._clock.monotonic_ns() - self._ticked_ns >= TICK_NS:
+            self._ticked_ns = self._clock.monotonic_ns()
+            await self._tick(consumer)
+
+    # --- the group -----------------------------------------------------------------------------
+
+    async def assigned(self, partitions: Sequence[Assigned]) -> Mapping[Place, int]:
+        """Take partitions up: where they were left, or from the low mark, or from the beginning."""
+        starts: dict[Place, int] = {}
+        for one in partitions:
+            starts[one.place] = await self._take_up(one)
+        for place in tuple(self._parked):
+            self._parked.pop(place).discard()
+        return starts
+
+    async def _take_up(self, one: Assigned) -> int:
+        parked = self._parked.pop(one.place, None)
+        if parked is not None and parked.committed == one.committed and parked.next_offset <= one.end:
+            self._lanes[one.place] = parked
+            return parked.next_offset
+        if parked is not None:
+            parked.discard()
+        resume = resume_at(committed=one.committed, beginning=one.beginning, end=one.end)
+        lane = Lane(one.place, resume.offset, self._scratch, self._tail)
+        lane.committed = one.committed
+        self._lanes[one.place] = lane
+        if resume.went_back:
+            lane.log_lost("kafka_log_regressed")
+            await self._alarms.raise_("log_went_back", f"{one.place.topic}/{one.place.partition}")
+        return resume.offset
+
+    async def revoked(self, places: frozenset[Place]) -> None:
+        """Store what is closed, commit, and park the rest in case the partition comes back."""
+        lanes = [self._lanes[place] for place in places if place in self._lanes]
+        for lane in lanes:
+            self._store_closed(lane)
+        running = [self._storing[lane.place] for lane in lanes if lane.place in self._storing]
+        if running:
+            await asyncio.wait(running, timeout=FLUSH_S)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._explain(self._seams.all())
+        if self._consumer is not None:
+            await self._commit(self._consumer)
+        for lane in lanes:
+            self._storing.pop(lane.place, None)
+            self._parked[lane.place] = lane
+            self._lanes.pop(lane.place, None)
+        self._dead_letters.forget(places)
+
+    # --- records -------------------------------------------------------------------------------
+
+    async def _take_all(self, records: Sequence[Record]) -> None:
+        moved: set[Place] = set()
+        taken_bytes = 0
+        for record in records:
+            lane = self._lanes.get(record.place)
+            if lane is None or record.place in moved:
+                continue
+            if not await self._take(lane, record):
+                moved.add(record.place)
+            taken_bytes += len(record.value or b"")
+            if taken_bytes >= YIELD_BYTES:
+                taken_bytes = 0
+                await asyncio.sleep(0)
+
+    async def _take(self, lane: Lane, record: Record) -> bool:
+        """Take one record; return False when the partition is now read from elsewhere."""
+        self._count_cuts(lane, lane.passed(record.timestamp_ms * 1000))
+        try:
+            checked = check(record)
+        except PoisonMessage as poison:
+            await self._bury(record, poison.reason)
+            lane.next_offset = record.offset + 1
+            return True
+        self._dead_letters.handled(record.place)
+        if isinstance(checked, VideoEnd):
+            self._end_run(lane, checked)
+        elif not await self._take_fragment(lane, record, checked):
+            return False
+        lane.next_offset = record.offset + 1
+        return True
+
+    async def _take_fragment(self, lane: Lane, record: Record, checked: Checked) -> bool:
+        fragment = checked.fragment
+        await self._learn(lane, fragment)
+        verdict, track = lane.judge(fragment)
+        self._metrics.fragments.labels(verdict=verdict.value).inc()
+        if verdict is Verdict.DUPLICATE:
+            return True
+        if verdict is Verdict.LOOK_AGAIN:
+            track.looked_again = True
+            if await self._rewind(lane, record, fragment, track):
+                return False
+            verdict, _ = lane.judge(fragment)
+        self._note_seam(lane, fragment, track, hole=verdict is Verdict.HOLE)
+        try:
+            cuts = lane.take(checked, record.offset)
+        except RetryLater:
+            await self._start_over(lane)
+            return False
+        self._count_cuts(lane, cuts)
+        return True
+
+    async def _learn(self, lane: Lane, fragment: Fragment) -> None:
+        """Look up what is stored of a stream and epoch that this lane has not met yet."""
+        stream, epoch = lane.missing(fragment)
+        if stream:
+            known = await self._try(partial(self._catalog.stream_known, fragment.camera_id, fragment.stream))
+            lane.learn_stream(fragment.camera_id, fragment.stream, known)
+        if epoch:
+            at = EpochId(fragment.camera_id, fragment.stream, fragment.epoch)
+            lane.learn_epoch(at, await self._try(partial(self._catalog.epoch_known, at)))
+
+    async def _rewind(self, lane: Lane, record: Record, fragment: Fragment, track: EpochTrack) -> bool:
+        """Look for a hole in the log once more, from before it; return whether there is anything to read."""
+        if track.end_us is None:
+            from_ms = fragment.start_us // 1000 - REWIND_UNKNOWN_MS
+        else:
+            from_ms = track.end_us // 1000 - REWIND_MARGIN_MS
+        consumer = self._consumer
+        if consumer is None:
+            return False
+        try:
+            offset = await consumer.offset_for_time(lane.place, max(0, from_ms))
+            if offset is None or offset >= record.offset:
+                return False
+            await consumer.seek(lane.place, offset)
+        except (RetryLater, OwnershipLost):
+            log.warning("recorder.rewind_failed", camera_id=fragment.camera_id)
+            return False
+        log.info("recorder.looked_again", camera_id=fragment.camera_id, epoch=fragment.epoch, seq=fragment.seq)
+        lane.next_offset = offset
+        return True
+
+    def _note_seam(self, lane: Lane, fragment: Fragment, track: EpochTrack, *, hole: bool) -> None:
+        """Note a hole in seq, or between the footage before and a new epoch."""
+        highest = track.seen.highest
+        begins = highest is None
+        if highest is not None and not hole:
+            return
+        from_us = lane.end_before(fragment) if begins else track.end_us
+        if from_us is None or from_us >= fragment.start_us:
+            return
+        cause: GapCause = track.hole_cause
+        if begins and not hole:
+            cause = lane.lost_once(fragment.camera_id, fragment.stream) or "ingest_restart"
+        evidence: dict[str, int | str] = {"epoch": fragment.epoch, "seq": fragment.seq}
+        if highest is not None:
+            evidence["seq_before"] = highest
+        self._seams.add(
+            Seam(
+                camera_id=fragment.camera_id,
+                stream=fragment.stream,
+                from_us=from_us,
+                to_us=fragment.start_us,
+                cause=cause,
+                detail="restart" if cause == "ingest_restart" else "seq",
+                evidence=evidence,
+            )
+        )
+
+    def _end_run(self, lane: Lane, end: VideoEnd) -> None:
+        """Close the run; fragments that its end tells of and that never came are a hole."""
+        track = lane.track_of(end)
+        if track is not None and track.end_us is not None and end.seq > (track.seen.highest or 0):
+            self._seams.add(
+                Seam(
+                    camera_id=end.camera_id,
+                    stream=end.stream,
+                    from_us=track.end_us,
+                    to_us=end.end_us,
+                    cause=track.hole_cause,
+                    detail="seq",
+                    evidence={"epoch": end.epoch, "seq_last": end.seq},
+                )
+            )
+        self._count_cuts(lane, lane.ended(end))
+
+    def _count_cuts(self, lane: Lane, cuts: tuple[Cut, ...]) -> None:
+        for cut in cuts:
+            self._metrics.cuts.labels(reason=cut.reason.value).inc()
+        if cuts:
+            self._store_closed(lane)
+
+    async def _bury(self, record: Record, reason: str) -> None:
+        """Send a dead letter; a record is never passed over without one."""
+        for pause_s in (*BACK_OFF_S, None):
+            try:
+                await self._dead_letters.put(record, reason)
+            except TooManyDeadLetters as error:
+                await self._alarms.raise_("too_many_dead_letters", str(error))
+                raise
+            except RetryLater:
+                if pause_s is None:
+                    raise
+                await self._clock.sleep(pause_s)
+            else:
+                return
+
+    async def _lost(self, lost: OffsetsLost) -> None:
+        """Go on from the beginning of a log that no longer holds what was next."""
+        lane = self._lanes.get(Place(lost.topic, lost.partition))
+        count = lost.beginning - lost.wanted
+        cause = "kafka_retention_loss" if count > 0 else "kafka_log_regressed"
+        await self._alarms.raise_(cause, f"{lost.topic}/{lost.partition}")
+        log.error("recorder.offsets_lost", partition=lost.partition, records=count, cause=cause)
+        if lane is not None:
+            lane.log_lost("kafka_retention_loss" if count > 0 else "kafka_log_regressed")
+            lane.next_offset = lost.beginning
+
+    async def _start_over(self, lane: Lane) -> None:
+        """Scratch failed: throw the lane away and read it again from its low mark."""
+        low = lane.low()
+        lane.discard()
+        lane.next_offset = low
+        await self._alarms.raise_("scratch_failed", f"{lane.place.topic}/{lane.place.partition}")
+        if self._consumer is not None:
+            await self._consumer.seek(lane.place, low)
+
+    # --- storing -------------------------------------------------------------------------------
+
+    def _store_closed(self, lane: Lane) -> None:
+        running = self._storing.get(lane.place)
+        if lane.closed and (running is None or running.done()):
+            name = f"archive-store-{lane.place.partition}"
+            self._storing[lane.place] = asyncio.create_task(self._store_all(lane), name=name)
+
+    async def _store_all(self, lane: Lane) -> None:
+        while lane.closed:
+            held = lane.closed[0]
+            await self._store(held)
+            if lane.closed and lane.closed[0] is held:
+                lane.stored(held)
+
+    async def _store(self, held: Held) -> None:
+        run = held.segment.run
+        await self._explain(self._seams.of(run.camera_id, run.stream))
+        added = await self._try(partial(self._writer.write, held), fault="storage_unavailable")
+        if added is Added.CONFLICT:
+            self._metrics.key_conflicts.inc()
+            await self._alarms.raise_("archive_key_conflict", run.camera_id)
+
+    async def _try(self, call: Callable[[], R], *, fault: str = "catalog_unavailable") -> R:
+        """Call a blocking part until it answers. The caller's deadline is the shutdown's."""
+        attempt = 0
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+            except RetryLater as error:
+                self._metrics.upload_retries.inc()
+                log.warning("recorder.retrying", fault=fault, reason=str(error))
+                attempt += 1
+                if attempt == len(BACK_OFF_S):
+                    await self._alarms.raise_(fault, "archive")
+                await self._clock.sleep(BACK_OFF_S[min(attempt, len(BACK_OFF_S)) - 1])
+
+    async def _explain(self, seams: tuple[Seam, ...]) -> None:
+        for index, seam in enumerate(seams):
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._seams.explain, seam))
+            except RetryLater:
+                self._seams.put_back(seams[index:])
+                return
+
+    # --- once a second -------------------------------------------------------------------------
+
+    async def _tick(self, consumer: GroupConsumer) -> None:
+        await self._commit(consumer)
+        await self._explain(self._seams.due())
+        free = self._free_bytes()
+        below = free is not None and free < self._reserve_bytes
+        if below and not self._below_reserve:
+            await self._alarms.raise_("disk_reserve", "archive")
+        self._below_reserve = below
+        for place, task in tuple(self._storing.items()):
+            if task.done():
+                self._storing.pop(place)
+                task.result()
+        for lane in self._lanes.values():
+            self._store_closed(lane)
+        self._measure(consumer)
+
+    def _measure(self, consumer: GroupConsumer) -> None:
+        lanes = self._lanes.values()
+        self._metrics.scratch_bytes.set(self._scratch.used_bytes)
+        self._metrics.open_segments.set(len(self._tail))
+        self._metrics.held.set(len(self._held()))
+        self._metrics.pending_bytes.set(sum(lane.closed_bytes() for lane in lanes))
+        now_us = self._clock.now_us()
+        oldest = min((held.segment.end_us for lane in lanes for held in lane.closed), default=now_us)
+        self._metrics.oldest_pending_seconds.set(max(0, now_us - oldest) / 1e6)
+        lags = ((consumer.end(lane.place) or lane.next_offset) - lane.next_offset for lane in lanes)
+        self._metrics.lag_records.set(sum(max(0, lag) for lag in lags))
+
+    async def _commit(self, consumer: GroupConsumer) -> None:
+        lows = {lane.place: lane.low() for lane in self._lanes.values()}
+        moved = {place: low for place, low in lows.items() if low != self._lanes[place].committed}
+        if not moved:
+            return
+        try:
+            await consumer.commit(moved)
+        except RetryLater:
+            log.warning("recorder.commit_failed")
+            return
+        except OwnershipLost:
+            log.warning("recorder.ownership_lost")
+            return
+        for place, low in moved.items():
+            self._lanes[place].committed = low
+
+    def _held(self) -> frozenset[Place]:
+        """Return the partitions not to be read now: they stay in Kafka."""
+        if self._below_reserve or self._scratch.full:
+            return frozenset(self._lanes)
+        return frozenset(place for place, lane in self._lanes.items() if lane.closed_bytes() > CLOSED_BYTES_MAX)
+
+    def status(self) -> dict[str, object]:
+        """Return what /statusz shows."""
+        return {
+            "partitions": {
+                str(place.partition): {"next": lane.next_offset, "low": lane.low(), "closed": len(lane.closed)}
+                for place, lane in tuple(self._lanes.items())
+            },
+            "open_segments": len(self._tail),
+            "scratch_bytes": self._scratch.used_bytes,
+            "below_disk_reserve": self._below_reserve,
+            "holes_to_explain": len(self._seams),
+        }

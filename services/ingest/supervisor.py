@@ -1,0 +1,198 @@
+"""One task per owned camera. Only the difference of two registries is acted on: no change touches another camera."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from services.contracts.claim import Claim
+from services.contracts.device import CameraStream, Device
+from services.ingest import metrics
+from services.ingest.ownership import Assigner, CameraClaim
+from services.ingest.recorder import LiveView, Parts, Recorder, same_session
+from services.ingest.registry import Registry
+from services.runtime.clock import Clock
+
+log = structlog.get_logger()
+
+_TICK_S: Final = 1.0
+
+
+class Camera:
+    """An owned camera: its recorders, made anew when what they stand on changes."""
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        parts: Parts,
+        claims: Callable[[str], CameraClaim],
+        live: Callable[[str, CameraStream], LiveView],
+    ) -> None:
+        self.device = device
+        self._parts = parts
+        self._claims = claims
+        self._claim = claims(device.device_id)
+        self._live = live
+        self._wanted: Device | None = device
+        self._recorders: list[Recorder] = []
+
+    async def run(self) -> None:
+        """Record until retired, or until somebody else claims the camera."""
+        while (device := self._wanted) is not None and not self._claim.superseded():
+            # Each life has its own epoch: seq and run count from 0 in it.
+            self._claim = self._claims(device.device_id)
+            self._recorders = [
+                Recorder(
+                    device, stream, parts=self._parts, claim=self._claim, live=self._live(device.device_id, stream)
+                )
+                for stream in recorded_streams(device)
+            ]
+            async with asyncio.TaskGroup() as tasks:
+                for recorder in self._recorders:
+                    tasks.create_task(recorder.run(), name=f"recorder {device.device_id}")
+
+    def become(self, device: Device) -> None:
+        """Take a new revision: in place where the session need not know, else by a new session."""
+        before, self.device, self._wanted = self.device, device, device
+        if same_session(before, device):
+            for recorder in self._recorders:
+                recorder.device = device
+        else:
+            self._stop()
+
+    def retire(self, device: Device | None) -> None:
+        """Stop for good. `device`: what the registry still says of it."""
+        self._wanted = None
+        if device is not None:
+            for recorder in self._recorders:
+                recorder.device = device
+        self._stop()
+
+    def claim_changed(self) -> None:
+        if self._claim.superseded():
+            log.warning("supervisor.camera_taken_over", camera_id=self.device.device_id)
+            self._stop()
+
+    def tick(self, passed_s: float) -> None:
+        for recorder in self._recorders:
+            recorder.tick(passed_s)
+
+    def status(self) -> list[dict[str, object]]:
+        return [recorder.status() for recorder in self._recorders]
+
+    @property
+    def attempted(self) -> bool:
+        return bool(self._recorders) and all(recorder.attempted for recorder in self._recorders)
+
+    def _stop(self) -> None:
+        for recorder in self._recorders:
+            recorder.stop()
+
+
+class Supervisor:
+    """`apply` says what is wanted; `run` keeps it so until `stop` has let every camera end."""
+
+    def __init__(
+        self,
+        assigner: Assigner,
+        *,
+        parts: Parts,
+        claims: Callable[[str], CameraClaim],
+        live: Callable[[str, CameraStream], LiveView],
+        clock: Clock,
+    ) -> None:
+        self._assigner = assigner
+        self._parts = parts
+        self._claims = claims
+        self._live = live
+        self._clock = clock
+        self._cameras: dict[str, Camera] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._registry = Registry()
+        self._stopping = False
+
+    def apply(self, registry: Registry) -> None:
+        """Start, change and stop cameras so that what runs is what the registry wants."""
+        self._registry = registry
+        if self._tasks is None or self._stopping:
+            return
+        placement = self._assigner.place(registry.cameras())
+        wanted = {device.device_id: device for device in placement.ours}
+        for camera_id in [held for held in self._cameras if held not in wanted]:
+            self._cameras.pop(camera_id).retire(registry.devices.get(camera_id))
+        for camera_id, device in wanted.items():
+            held = self._cameras.get(camera_id)
+            if held is None:
+                self._start(self._tasks, device)
+            elif held.device != device:
+                held.become(device)
+        metrics.OWNED_CAMERAS.set(len(self._cameras))
+        metrics.UNPLACED_CAMERAS.set(len(placement.unplaced))
+        if placement.unplaced:
+            log.error("supervisor.cameras_unplaced", count=len(placement.unplaced))
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Record until asked to stop, then let every camera end its run and flush."""
+        async with asyncio.TaskGroup() as self._tasks:
+            ticking = self._tasks.create_task(self._tick(), name="supervisor tick")
+            self.apply(self._registry)
+            await stopping.wait()
+            self._stopping = True
+            for camera in self._cameras.values():
+                camera.retire(None)
+            if self._ending:
+                await asyncio.wait(self._ending.values())
+            ticking.cancel()
+        self._tasks = None
+
+    def claim_changed(self, claim: Claim) -> None:
+        """Look at a claim somebody wrote: a higher one than ours ends our recording."""
+        camera = self._cameras.get(claim.key)
+        if camera is not None:
+            camera.claim_changed()
+
+    def status(self) -> list[dict[str, object]]:
+        return [line for camera in self._cameras.values() for line in camera.status()]
+
+    def all_attempted(self) -> bool:
+        """Tell whether every owned camera was tried once."""
+        return all(camera.attempted for camera in self._cameras.values())
+
+    def _start(self, tasks: asyncio.TaskGroup, device: Device) -> None:
+        camera_id = device.device_id
+        camera = Camera(device, parts=self._parts, claims=self._claims, live=self._live)
+        self._cameras[camera_id] = camera
+        before = self._ending.get(camera_id)
+        task = tasks.create_task(self._live_on(camera, before), name=f"camera {camera_id}")
+        self._ending[camera_id] = task
+        task.add_done_callback(lambda done: self._ended(camera_id, done))
+
+    async def _live_on(self, camera: Camera, before: "asyncio.Task[None] | None") -> None:
+        """Wait until an earlier life of this camera has ended: one session per camera."""
+        if before is not None:
+            await asyncio.wait({before})
+        await camera.run()
+
+    def _ended(self, camera_id: str, task: "asyncio.Task[None]") -> None:
+        if self._ending.get(camera_id) is task:
+            del self._ending[camera_id]
+            if camera_id not in self._cameras:
+                metrics.forget_camera(camera_id)
+
+    async def _tick(self) -> None:
+        before_ns = self._clock.monotonic_ns()
+        while True:
+            await self._clock.sleep(_TICK_S)
+            now_ns = self._clock.monotonic_ns()
+            for camera in self._cameras.values():
+                camera.tick((now_ns - before_ns) / 1e9)
+            before_ns = now_ns
+
+
+def recorded_streams(device: Device) -> list[CameraStream]:
+    """Return the streams that the registry wants recorded."""
+    wanted = ("main", "sub") if device.record == "both" else (device.record,)
+    return [stream for stream in device.streams if stream.name in wanted]

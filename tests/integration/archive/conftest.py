@@ -1,0 +1,106 @@
+"""Archive on a Kafka in memory, with a real directory store, a real SQLite catalog and a real port."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.archive import app
+from services.archive.settings import ArchiveSettings
+from services.contracts.topics import ALARMS, AUDIT, STREAMS, VIDEO
+from services.runtime.clock import FakeClock
+from services.runtime.identity import DemoIssuer, Role
+from services.runtime.kafka_port import ProducerProfile, TopicSpec
+from services.runtime.memory_kafka import MemoryKafka
+from services.runtime.service import ServiceContext
+from services.runtime.settings import IdentitySettings, ListenSettings, OpsSettings
+from tests.unit.archive.film import START_US, fragment_record, make_film
+
+
+@dataclass
+class Archive:
+    """A running archive and what tests say to it."""
+
+    kafka: MemoryKafka
+    clock: FakeClock
+    issuer: DemoIssuer
+    url: str
+    http: aiohttp.ClientSession
+    settings: ArchiveSettings
+
+    async def get(self, path: str, *, role: Role | None = "supervisor", **headers: str) -> tuple[int, Any, bytes]:
+        if role is not None:
+            headers["Authorization"] = f"Bearer {self.issuer.issue(role)}"
+        async with self.http.get(f"{self.url}{path}", headers=headers) as answer:
+            return answer.status, answer.headers, await answer.read()
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        """Turn the clock until something holds."""
+        for _ in range(400):
+            if await condition():
+                return
+            await self.clock.advance(0.25)
+            await asyncio.to_thread(lambda: None)
+        raise AssertionError("it did not come about")
+
+
+@dataclass
+class Bench:
+    """What outlives a restart of archive."""
+
+    kafka: MemoryKafka
+    clock: FakeClock
+    issuer: DemoIssuer
+    directory: Path
+
+    async def send(self, *records: Any) -> None:
+        async with self.kafka.producer(ProducerProfile.VIDEO) as producer:
+            for record in records:
+                await producer.send(record)
+
+    async def film(self, seconds: range, *, first_seq: int | None = None, **more: Any) -> None:
+        for place, second in enumerate(seconds):
+            seq = second if first_seq is None else first_seq + place
+            await self.send(fragment_record(make_film(), second, seq=seq, **more))
+
+    @asynccontextmanager
+    async def archive(self) -> AsyncIterator[Archive]:
+        settings = ArchiveSettings(
+            data_dir=self.directory / "data",
+            listen=ListenSettings(port=0),
+            ops=OpsSettings(port=0),
+            disk_reserve_bytes=0,
+            identity=IdentitySettings(jwks_file=self.issuer.jwks_file),
+        )
+        context = ServiceContext("archive", clock=self.clock)
+        port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(
+            app.run(settings, self.kafka, context, registry=CollectorRegistry(), on_port=port.set_result)
+        )
+        await asyncio.wait((port, running), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        async with aiohttp.ClientSession() as http:
+            yield Archive(self.kafka, self.clock, self.issuer, f"http://127.0.0.1:{port.result()}", http, settings)
+        context.stopping.set()
+        while not running.done():
+            await self.clock.advance(0.25)
+            await asyncio.to_thread(lambda: None)
+        running.result()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> Bench:
+    clock = FakeClock(START_US)
+    kafka = MemoryKafka(clock=clock)
+    names = (VIDEO.name, VIDEO.dead_letters, STREAMS.name, AUDIT.name, ALARMS.name)
+    await kafka.create_topics(
+        [TopicSpec(name=name, partitions=2, settings={"max.message.bytes": "2097152"}) for name in names]
+    )
+    return Bench(kafka, clock, DemoIssuer(tmp_path / "identity", clock=clock), tmp_path)

@@ -1,0 +1,203 @@
+"""Records in, objects, rows and pictures out: the whole of archive on a Kafka in memory."""
+
+import io
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from services.archive.catalog import Catalog, Segment, sqlite_url
+from services.contracts import codec
+from services.contracts.audit import Access
+from services.contracts.timeline import ClipParts, Timeline
+from services.contracts.topics import ALARMS, AUDIT, VIDEO
+from services.runtime.identity import Role
+from tests.integration.archive.conftest import Archive, Bench
+from tests.unit.archive.film import EPOCH, SECOND_US, START_US, coded_bytes, end_record, fragment_record, make_film
+
+CAMERA = "/api/v1/archive/cameras/cam-1"
+
+
+def at(second: float) -> int:
+    return START_US + round(second * SECOND_US)
+
+
+def query(begin: float, end: float) -> str:
+    return f"from={at(begin)}&to={at(end)}&purpose=case-7"
+
+
+async def timeline(archive: Archive, begin: float, end: float) -> Timeline:
+    status, _, body = await archive.get(f"{CAMERA}/timeline?{query(begin, end)}")
+    assert status == 200, body
+    return msgspec.json.decode(body, type=Timeline)
+
+
+async def until_state(archive: Archive, begin: float, end: float, *states: str) -> Timeline:
+    seen: list[Timeline] = []
+
+    async def is_so() -> bool:
+        status, _, body = await archive.get(f"{CAMERA}/timeline?{query(begin, end)}")
+        if status != 200:
+            return False
+        seen.append(msgspec.json.decode(body, type=Timeline))
+        return [item.state for item in seen[-1].items] == list(states)
+
+    await archive.until(is_so)
+    return seen[-1]
+
+
+def rows(bench: Bench) -> list[Segment]:
+    catalog = Catalog(sqlite_url(bench.directory / "data" / "catalog.sqlite"))
+    found = catalog.segments_between("cam-1", "main", START_US, at(10_000))
+    catalog.close()
+    return list(found)
+
+
+def gaps(bench: Bench) -> list[Any]:
+    catalog = Catalog(sqlite_url(bench.directory / "data" / "catalog.sqlite"))
+    found = catalog.gaps_between("cam-1", "main", START_US, at(10_000))
+    catalog.close()
+    return list(found)
+
+
+async def test_what_was_read_can_be_seen_at_once_and_taken_out_to_the_frame(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "open")
+        status, headers, body = await archive.get(f"{CAMERA}/clip.mp4?{query(2.3, 5.8)}")
+        assert status == 200
+        assert headers["Safealley-State"] == "open"
+        assert headers["Safealley-Requested"] == f"{at(2.3)}-{at(5.8)}"
+        assert headers["Safealley-Contained"].startswith(f"{at(2)}-")
+        taken, whole = coded_bytes(io.BytesIO(body)), coded_bytes(io.BytesIO(make_film().whole))
+        assert taken == whole[50 : 50 + len(taken)]
+
+
+async def test_a_run_that_ended_is_stored_with_its_row_and_committed(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    await bench.send(end_record(seq=7, end_us=at(8)))
+    async with bench.archive() as archive:
+        answer = await until_state(archive, 0, 8, "recorded")
+        assert answer.coverage_ratio == 1.0
+        status, headers, body = await archive.get(f"{CAMERA}/clip.mp4?{query(0, 8)}")
+        assert (status, headers["Safealley-State"]) == (200, "recorded")
+        assert coded_bytes(io.BytesIO(body)) == coded_bytes(io.BytesIO(make_film().whole))
+        status, _, text = await archive.get(f"{CAMERA}/playlist.m3u8?{query(0, 10)}")
+        assert status == 200
+        assert text.count(b"#EXT-X-BYTERANGE") == 4
+        assert b"#EXT-X-GAP" in text
+    assert len(rows(bench)) == 1
+    assert sum(bench.kafka.committed("archive.video").values()) == 9
+
+
+async def test_the_playlist_s_bytes_play(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    await bench.send(end_record(seq=7, end_us=at(8)))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "recorded")
+        _, _, text = await archive.get(f"{CAMERA}/playlist.m3u8?{query(2, 6)}")
+        lines = text.decode().splitlines()
+        init_uri = next(line.split('"')[1] for line in lines if line.startswith("#EXT-X-MAP"))
+        status, _, film = await archive.get(f"{CAMERA}/{init_uri}")
+        assert status == 200
+        for before, line in itertools.pairwise(lines):
+            if before.startswith("#EXT-X-BYTERANGE"):
+                size, offset = map(int, before.split(":")[1].split("@"))
+                status, headers, part = await archive.get(
+                    f"{CAMERA}/{line}", Range=f"bytes={offset}-{offset + size - 1}"
+                )
+                assert (status, len(part)) == (206, size)
+                assert headers["Content-Range"].startswith(f"bytes {offset}-")
+                film += part
+        assert coded_bytes(io.BytesIO(film)) == coded_bytes(io.BytesIO(make_film().whole))[50:150]
+
+
+async def test_a_restart_in_the_middle_gives_the_same_object(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(5))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 5, "open")
+    assert rows(bench) == []
+    await bench.film(range(5, 8))
+    await bench.send(end_record(seq=7, end_us=at(8)))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "recorded")
+    (row,) = rows(bench)
+    assert (row.seq0, row.seq1) == (0, 7)
+
+
+async def test_a_log_that_went_back_is_read_again_and_new_video_is_no_replay(bench: Bench) -> None:
+    await bench.clock.advance(20)
+    await bench.film(range(4))
+    await bench.send(end_record(seq=3, end_us=at(4)))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 4, "recorded")
+    place = next(place for place, offset in bench.kafka.committed("archive.video").items() if offset)
+    bench.kafka.truncate(place, 2)
+    await bench.film(range(6, 8), epoch=EPOCH + 1, first_seq=0)
+    async with bench.archive() as archive:
+        answer = await until_state(archive, 0, 8, "recorded", "gap", "open")
+        assert answer.items[1].cause == "kafka_log_regressed"
+    assert any(b"log_went_back" in (record.value or b"") for record in bench.kafka.records(ALARMS.name))
+
+
+async def test_a_new_epoch_after_a_crash_explains_the_hole_before_it(bench: Bench) -> None:
+    await bench.clock.advance(20)
+    await bench.film(range(4))
+    await bench.film(range(10, 14), epoch=EPOCH + 1, first_seq=0)
+    async with bench.archive() as archive:
+        answer = await until_state(archive, 0, 14, "recorded", "gap", "open")
+        assert answer.items[1].cause == "ingest_restart"
+        assert (answer.items[1].from_us, answer.items[1].to_us) == (at(4), at(10))
+
+
+async def test_a_missing_fragment_is_a_gap_and_a_clip_over_it_names_the_parts(bench: Bench) -> None:
+    await bench.clock.advance(20)
+    await bench.film(range(4))
+    await bench.film(range(6, 8))
+    async with bench.archive() as archive:
+        answer = await until_state(archive, 0, 8, "recorded", "gap", "open")
+        assert answer.items[1].cause == "chunk_lost"
+        status, _, body = await archive.get(f"{CAMERA}/clip.mp4?{query(0, 8)}")
+        assert status == 409
+        parts = msgspec.json.decode(body, type=ClipParts)
+        assert [(part.from_us, part.to_us) for part in parts.parts] == [(at(0), at(4)), (at(6), at(8))]
+        assert [gap.cause for gap in parts.gaps] == ["chunk_lost"]
+        for part in parts.parts:
+            status, _, _ = await archive.get(part.href)
+            assert status == 200
+
+
+async def test_a_record_that_can_never_be_stored_goes_to_the_dead_letters_without_its_pictures(bench: Bench) -> None:
+    await bench.clock.advance(20)
+    broken = fragment_record(make_film(), 1)
+    await bench.film(range(1))
+    await bench.send(replace(broken, value=b"\x00" * 4096))
+    await bench.film(range(2, 4))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 4, "recorded", "gap", "open")
+    (letter,) = bench.kafka.records(VIDEO.dead_letters)
+    assert len(letter.value or b"") == 1024
+
+
+async def test_every_look_has_a_reason_a_role_and_a_record(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "open")
+        span = f"from={at(0)}&to={at(4)}"
+        assert (await archive.get(f"{CAMERA}/clip.mp4?{span}"))[0] == 422
+        assert (await archive.get(f"{CAMERA}/clip.mp4?{span}&purpose=x", role=None))[0] == 401
+        refused: tuple[Role, ...] = ("operator", "records_officer", "police_liaison", "admin")
+        for role in refused:
+            status, _, _ = await archive.get(f"{CAMERA}/playlist.m3u8?{span}&purpose=x", role=role)
+            assert status == 403
+        assert (await archive.get(f"{CAMERA}/clip.mp4?{span}&purpose=case-9", role="auditor"))[0] == 200
+        assert (await archive.get(f"{CAMERA}/clip.mp4?from=x&to=y&purpose=x"))[0] == 400
+    said = [codec.decode(record.value or b"", Access) for record in bench.kafka.records(AUDIT.name)]
+    assert ("clip", "allowed", "case-9", "auditor") in [(a.action, a.result, a.reason, a.role) for a in said]
+    assert [a.role for a in said if a.result == "denied"] == list(refused)

@@ -1,0 +1,63 @@
+"""The client against an RTSP server none of us wrote: units in = units out."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.ingest.media_types import CameraTarget, EndDetail
+from services.ingest.rtsp.client import CameraSession, SharedBuffer
+from services.runtime.clock import SystemClock
+from services.simulators import clip_source
+
+SERVER = """
+import sys, gi
+gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+Gst.init(None)
+factory = GstRtspServer.RTSPMediaFactory()
+codec = sys.argv[2]
+parts = ("filesrc location=" + sys.argv[1], "qtdemux", codec + "parse config-interval=-1")
+factory.set_launch("( " + " ! ".join((*parts, "rtp" + codec + "pay name=pay0 pt=96")) + " )")
+server = GstRtspServer.RTSPServer()
+server.set_service("0"); server.set_address("127.0.0.1")
+server.get_mount_points().add_factory("/clip", factory)
+server.attach(None)
+print(server.get_bound_port(), flush=True)
+GLib.MainLoop().run()
+"""
+
+
+def has_gstreamer() -> bool:
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    try:
+        found = subprocess.run(["/usr/bin/python3", "-c", probe], capture_output=True, check=False, timeout=20)
+    except OSError:
+        return False
+    return found.returncode == 0
+
+
+@pytest.mark.skipif(not has_gstreamer(), reason="GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0) is not installed")
+@pytest.mark.parametrize("name", ["test_h264", "test_h265"])
+async def test_what_a_foreign_server_sends_is_recorded_whole(name: str, shared_data: Path, waiting_sink: Any) -> None:
+    file = shared_data / "clips" / f"{name}.mp4"
+    codec = name.removeprefix("test_")
+    server = await asyncio.create_subprocess_exec(
+        "/usr/bin/python3", "-c", SERVER, str(file), codec, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        async with asyncio.timeout(20):
+            port = int(await server.stdout.readline())
+        target = CameraTarget(camera_id="cam-1", url=f"rtsp://127.0.0.1:{port}/clip")
+        running = CameraSession(target, waiting_sink, SystemClock(), shared=SharedBuffer())
+        async with asyncio.timeout(60):
+            end = await running.run()
+        assert end.detail in (EndDetail.STALL, EndDetail.RESET)
+        assert running.parser.units_lost == 0
+        assert waiting_sink.units == len(clip_source.from_file(file).units)
+    finally:
+        server.kill()
+        await server.wait()
