@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ("ingest", "alerting", "gateway", "archive")
 ENDS = {
     # who or what stands at either end of a flow, and the two deeds that are no file
-    "ingest": {"camera", "device", "gateway", "bell", "live"},
+    "ingest": {"camera", "device", "POST", "gateway"},
     "alerting": {"due", "times", "devices", "commit"},
-    "gateway": {"window", "devices", "POST", "receipts", "ingest's", "port"},
+    "gateway": {"window", "devices", "POST", "receipts", "ingest's", "live", "port"},
     "archive": {"commit", "look", "audit", "playlist"},
 }
 LATER = {
@@ -35,7 +35,7 @@ UNREAD_TOPICS = {
 def test_each_stage_an_app_names_is_a_file_a_topic_or_an_end(service: str) -> None:
     docstring = ast.get_docstring(ast.parse((ROOT / "services" / service / "app.py").read_text())) or ""
     flow = "\n".join(line for line in docstring.splitlines() if "->" in line or "<-" in line)
-    words = set(re.findall(r"[A-Za-z_']+(?:-[a-z]+)*(?:\.<pool>)?", re.sub(r"\([^)]*\)|/api/\S*", "", flow)))
+    words = set(re.findall(r"[A-Za-z_'][\w']*(?:-[a-z]+)*(?:\.<pool>)?", re.sub(r"\([^)]*\)|/api/\S*", "", flow)))
     files = {path.stem for path in (ROOT / "services" / service).rglob("*.py")}
     files |= {path.name for path in (ROOT / "services" / service).iterdir() if path.is_dir()}
     topics = {topic.name for topic in TOPICS} | {"devices.<pool>"}
@@ -59,9 +59,13 @@ def test_a_topic_is_opened_by_those_who_may_and_by_nobody_else() -> None:
 def topics_named_by(service: str) -> set[str]:
     """Return the topics whose constants a service imports."""
     constants = {topic.name.upper().replace("-", "_").split(".")[0]: topic.name for topic in TOPICS}
+    # Claims are read and written for a service by runtime/claims.py, access records by runtime/access_log.py.
+    through = {"services.runtime.claims": "claims", "services.runtime.access_log": "audit"}
     found: set[str] = set()
     for path in (ROOT / "services" / service).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in through:
+                found.add(through[node.module])
             if isinstance(node, ast.ImportFrom) and node.module == "services.contracts.topics":
                 names = {alias.name for alias in node.names}
                 found |= {constants[name] for name in names if name in constants}
@@ -82,15 +86,17 @@ def test_every_service_has_the_same_eight_files() -> None:
 
 
 def documents() -> list[Path]:
-    return sorted(path for folder in (ROOT, ROOT / "docs", ROOT / "services", ROOT / "helm", ROOT / "web", ROOT / "benchmarks")
-                  for path in (folder.glob("*.md") if folder == ROOT else folder.rglob("*.md"))
-                  if "node_modules" not in path.parts)  # fmt: skip
+    folders = [ROOT / name for name in ("docs", "services", "helm", "web", "benchmarks")]
+    found = [*ROOT.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.md"))]
+    return sorted(path for path in found if "node_modules" not in path.parts)
 
 
 @pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_path_in_a_document_resolves(document: Path) -> None:
     text = document.read_text()
-    said = set(re.findall(r"`([\w./-]+/[\w./-]*|[\w-]+\.(?:py|sh|toml|yaml|md|json))`", text))
+    if document.parent.name == "reference":
+        text = ""  # generated from code, which has its own tests
+    said = set(re.findall(r"`((?:[\w-]+/)+[\w.-]*|[\w-]+\.(?:py|sh|toml|yaml|md|json))`", text))
     links = {link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
     missing = {path for path in said | (links - {""}) if not resolves(path, document)}
 
@@ -109,7 +115,7 @@ def resolves(path: str, document: Path) -> bool:
 IN_OTHER_WORDS = {
     # file names that stand for something a program writes, or a standard's own
     "endpoints.json", "settings.yaml", "registry.yaml", "camera.json", "text/html", "application/json", "video/mp4",
-    "alert.state/v1", "site/<id>", "index.html", "cameras.yaml", "city.yaml", "build.json", "jwks.json", "disk.json",
+    "index.html", "NNNN-title.md", "dist/", "results/", "city.yaml", "build.json", "jwks.json", "disk.json",
 }  # fmt: skip
 
 
@@ -159,7 +165,7 @@ def test_no_queue_is_made_without_a_bound() -> None:
 BUFFERS = {
     # what buffers: the metric of its depth, the metric of its loss
     "services/ingest/publisher.py": ("ingest_publisher_buffered_bytes", "ingest_publisher_dropped_bytes_total"),
-    "services/ingest/alarms/spool.py": ("ingest_spool_bytes", "ingest_door_unkept_total"),
+    "services/ingest/alarms/spool.py": ("ingest_alarms_spool_bytes", "ingest_webhook_unkept_total"),
     "services/gateway/console_queue.py": ("gateway_alert_stream_queue_bytes", "gateway_alert_stream_resyncs_total"),
     "services/gateway/live_channels.py": ("gateway_live_relay_bytes", "gateway_live_relay_dropped_total"),
     "services/archive/scratch.py": ("archive_scratch_bytes", "archive_gaps_total"),
