@@ -14,12 +14,13 @@ import json
 import mmap
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
-from benchmarks.figures import arguments, cpu_seconds, machine, memory_bytes, percentile, say
+from benchmarks.figures import arguments, cpu_seconds, machine, memory_bytes, percentile, save, say
 from benchmarks.load import all_recording
 from benchmarks.units import Follow, Played, cuts
 from services.archive.object_key import SegmentName, read_segment_key
@@ -148,7 +149,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     given = parser.parse_args()
     cameras, seconds = (10, 12.0) if given.quick else (given.cameras, given.minutes * 60)
-    say(asyncio.run(measure(cameras, seconds)), as_json=given.json)
+    result = asyncio.run(measure(cameras, seconds))
+    if given.save:
+        save(result, "archive_footprint", day=datetime.now(UTC).date())
+    say(result, as_json=given.json)
 
 
 if __name__ == "__main__":

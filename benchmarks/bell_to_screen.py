@@ -11,12 +11,13 @@ import asyncio
 import json
 import tempfile
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from benchmarks.figures import arguments, machine, median, percentile, say
+from benchmarks.figures import arguments, machine, median, percentile, save, say
 from benchmarks.load import all_recording
 from services.onebox.demo import DemoWanted, demo_box
 from services.onebox.endpoints import Endpoints
@@ -100,7 +101,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     wanted = parser.parse_args()
     presses, runs = (100, 1) if wanted.quick else (wanted.presses, wanted.runs)
-    say(asyncio.run(measure(wanted.cameras, presses, runs)), as_json=wanted.json)
+    result = asyncio.run(measure(wanted.cameras, presses, runs))
+    if wanted.save:
+        save(result, "bell_to_screen", day=datetime.now(UTC).date())
+    say(result, as_json=wanted.json)
 
 
 if __name__ == "__main__":

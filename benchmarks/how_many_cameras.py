@@ -16,10 +16,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures import arguments, cpu_seconds, machine, median, memory_bytes, say
+from benchmarks.figures import arguments, cpu_seconds, machine, median, memory_bytes, save, say
 from benchmarks.rig import CLOCK, UNDER_TEST, Rig, on_core, rig
 from benchmarks.units import Follow
 from services.onebox.processes import Child
@@ -180,8 +181,11 @@ def main() -> None:
     given = parser.parse_args()
     wanted = Wanted(cameras=given.cameras, window_s=given.seconds, warm_up_s=given.warm_up, runs=given.runs)
     if given.quick:
-        wanted = Wanted(cameras=[20], window_s=6.0, warm_up_s=3.0, runs=1)
-    say(asyncio.run(measure(wanted)), as_json=given.json)
+        wanted = Wanted(cameras=[20], window_s=5.0, warm_up_s=2.0, runs=1)
+    result = asyncio.run(measure(wanted))
+    if given.save:
+        save(result, "how_many_cameras", day=datetime.now(UTC).date())
+    say(result, as_json=given.json)
 
 
 if __name__ == "__main__":
