@@ -87,7 +87,7 @@ class Probe:
         event_id = str(uuid.uuid4())
         self.pressed[event_id] = CLOCK.monotonic_ns()
         async with asyncio.timeout(deadline_s):
-            while not await self._post(event_id):
+            while not await self._post(event_id):  # noqa: ASYNC110 - asked over HTTP
                 await asyncio.sleep(AGAIN_S)
         self.acked[event_id] = CLOCK.monotonic_ns()
         return event_id

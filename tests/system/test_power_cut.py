@@ -215,7 +215,9 @@ async def test_a_power_cut_loses_no_press_and_two_seconds_of_video_and_the_box_c
         await probe.press()
         await expect_all_presses(probe)
         items = await expect_whole_timeline(probe, from_us, back_us)
-        kept_us = max(item["to_us"] for item in items if item["epoch"] == old_epoch) if old_epoch in epochs(items) else 0
+        kept_us = (
+            max(item["to_us"] for item in items if item["epoch"] == old_epoch) if old_epoch in epochs(items) else 0
+        )
         lost_us = cut_us - kept_us
         assert lost_us <= LOST_US_MAX + FRAGMENT_US, f"{lost_us / 1e6:.3f} s of video are lost: {items}"
         assert set(gap_seconds(items)) <= CAUSES, items
@@ -300,9 +302,11 @@ async def test_a_log_of_video_that_went_back_behind_what_was_archived_hides_no_n
 
 async def footage_of_a_newer_epoch(probe: Probe, from_us: int, old_epoch: int) -> list[int]:
     async with asyncio.timeout(SOON_S):
-        while max(found := epochs(await probe.timeline(CAMERA, from_us, CLOCK.now_us())), default=0) <= old_epoch:
+        while True:
+            found = epochs(await probe.timeline(CAMERA, from_us, CLOCK.now_us()))
+            if max(found, default=0) > old_epoch:
+                return found
             await asyncio.sleep(0.25)
-    return found
 
 
 async def stored(probe: Probe, from_us: int, epoch: int) -> None:

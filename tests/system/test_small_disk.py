@@ -46,7 +46,7 @@ async def test_on_a_full_disk_video_stops_with_a_gap_while_each_press_arrives_an
         probe.listen()
         async with probe.pressing(1.0):
             async with asyncio.timeout(SOON_S):
-                while not await video_stopped(probe, CAMERA):
+                while not await video_stopped(probe, CAMERA):  # noqa: ASYNC110 - asked over HTTP
                     await asyncio.sleep(0.5)
             full_us = CLOCK.now_us()
             pressed = len(probe.acked)
@@ -54,7 +54,7 @@ async def test_on_a_full_disk_video_stops_with_a_gap_while_each_press_arrives_an
         await wait_until(lambda: not probe.missing(), SOON_S, "each acknowledged press is shown")
         free_bytes = measure(disk).free_bytes
         other_files.unlink()
-        await probe.footage_until(CAMERA, full_us, SOON_S, length_us=3_000_000)
+        await probe.footage_until(CAMERA, full_us, SOON_S, length_us=8_000_000)
         assert box.processes["kafka"] == broker, "the broker is the same process still"
         assert free_bytes > reserve_bytes(3 * GIB) * 0.9, "the reserve is kept"
         await expect_explained(probe, since_us)
