@@ -216,7 +216,7 @@ async def test_a_power_cut_loses_no_press_and_two_seconds_of_video_and_the_box_c
         await expect_all_presses(probe)
         items = await expect_whole_timeline(probe, from_us, back_us)
         kept_us = (
-            max(item["to_us"] for item in items if item["epoch"] == old_epoch) if old_epoch in epochs(items) else 0
+            max(item["to_us"] for item in items if item.get("epoch") == old_epoch) if old_epoch in epochs(items) else 0
         )
         lost_us = cut_us - kept_us
         assert lost_us <= LOST_US_MAX + FRAGMENT_US, f"{lost_us / 1e6:.3f} s of video are lost: {items}"
@@ -315,7 +315,7 @@ async def stored(probe: Probe, from_us: int, epoch: int) -> None:
         while True:
             items = await probe.timeline(CAMERA, from_us, CLOCK.now_us())
             low = [one["low"] for one in (await probe.ops("archive"))["video"]["partitions"].values()]
-            if any(low) and all(item["state"] == "recorded" for item in items if item["epoch"] == epoch):
+            if any(low) and all(item["state"] == "recorded" for item in items if item.get("epoch") == epoch):
                 return
             await asyncio.sleep(0.25)
 
