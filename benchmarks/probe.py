@@ -9,7 +9,7 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,6 +21,7 @@ from services.onebox.layout import Layout
 from services.onebox.ports import LOOPBACK
 from services.runtime.clock import SystemClock
 from services.runtime.errors import SettingsError
+from services.runtime.identity import Role
 
 CLOCK: Final = SystemClock()
 LOOK_S: Final = 0.05
@@ -175,7 +176,7 @@ class Probe:
         """Return a camera's time as an auditor is told it; empty while archive knows nothing or is away."""
         url = f"{self.endpoints.gateway}/api/v1/archive/cameras/{camera_id}/timeline"
         try:
-            found = await self._get("auditor", url, **{"from": from_us, "to": to_us, "purpose": "probe"})
+            found = await self._get("auditor", url, {"from": from_us, "to": to_us, "purpose": "probe"})
         except aiohttp.ClientResponseError as error:
             if error.status in {404, 502, 503, 504}:
                 return []
@@ -200,7 +201,7 @@ class Probe:
             said: dict[str, Any] = await answer.json()
             return said
 
-    async def _get(self, role: Any, url: str, **query: str | int) -> Any:
+    async def _get(self, role: Role, url: str, query: Mapping[str, str | int] | None = None) -> Any:
         headers = {"Authorization": f"Bearer {self.endpoints.tokens[role]}"}
         async with self.http.get(url, params=query, headers=headers, raise_for_status=True) as answer:
             return await answer.json()

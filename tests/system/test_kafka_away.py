@@ -19,6 +19,7 @@ from benchmarks.probe import CLOCK, Probe, gap_seconds, wait_until
 from services.onebox import box as box_module
 from services.onebox.box import OneBox
 from services.onebox.demo import DemoWanted, demo_box
+from services.onebox.service_settings import settings_of_services
 
 AWAY_S: Final = 10.0
 SOON_S: Final = 90.0
@@ -81,10 +82,9 @@ async def test_what_does_not_fit_into_memory_while_kafka_is_away_is_a_gap_that_s
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frozen, then killed: it comes back by itself."""
-    written = box_module.settings_of_services
 
     def with_small_buffer(*args: Any, **kwargs: Any) -> Mapping[str, dict[str, Any]]:
-        settings = written(*args, **kwargs)
+        settings = settings_of_services(*args, **kwargs)
         settings["ingest"]["video_buffer_bytes"] = SMALL_BUFFER_BYTES
         return settings
 

@@ -44,7 +44,8 @@ CAMERA: Final = "cam-1"
 LOST_US_MAX: Final = 2_000_000
 FRAGMENT_US: Final = 1_000_000
 """What is being cut when the power fails was never in Kafka."""
-CAUSES: Final = {"kafka_log_regressed", "ingest_restart"}
+CAUSES: Final = {"kafka_log_regressed", "ingest_restart", "device_offline"}
+"""The last one: the simulated cameras stand on the same machine and come back after ingest."""
 
 pytestmark = pytest.mark.timeout(500)
 
