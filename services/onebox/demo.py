@@ -41,6 +41,8 @@ class DemoWanted:
     clip: Path | None = None
     camera: str | None = None
     credentials: Path | None = None
+    mbps: float = 2.0
+    """Of each simulated camera; a small disk is filled sooner with more."""
 
 
 def run_demo(
@@ -136,6 +138,7 @@ def _programs(layout: Layout, city: DemoCity, wanted: DemoWanted, places: tuple[
     if wanted.cameras:
         hashes = str(hashes_file(layout.root, "cam-1"))
         what = ["--count", str(wanted.cameras), "--port", str(places[0]), "--hashes", hashes]
+        what += ["--mbps", str(wanted.mbps)]
         programs.append(Program(name="cameras", command=[*simulator, *what]))
     if wanted.clip is not None:
         hashes = str(hashes_file(layout.root, CLIP_CAMERA))
