@@ -6,6 +6,7 @@ from tests.console.conftest import Open
 from tests.console.fake_gateway import FakeGateway
 from tests.console.moving import live, moves
 
+
 def test_the_nearest_camera_shows_a_moving_picture_with_its_age(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console()
     alert_id = gateway.press("bell-07")
