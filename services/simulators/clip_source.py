@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import av
-import numpy as np
+
+from services.simulators import night_alley
 
 Codec = Literal["h264", "h265"]
 TICKS_PER_S: Final = 90_000
@@ -77,7 +78,7 @@ def pattern(
     seconds: float = 2.0,
     b_frames: int = 0,
 ) -> Clip:
-    """Encode moving noise with the frame number burned in as black and white blocks."""
+    """Encode an alley at night with the frame number burned in as black and white blocks."""
     stream: Any
     with av.open("/dev/null", "w", format="null") as sink:
         stream = sink.add_stream("libx264" if codec == "h264" else "libx265", rate=frame_rate)
@@ -147,13 +148,7 @@ def _options(codec: Codec, gop: int, b_frames: int, bitrate_bps: int) -> dict[st
 
 
 def _picture(number: int, width: int, height: int) -> av.VideoFrame:
-    """Noise that moves, so that bits are spent, and 16 blocks that say the frame number in binary."""
-    noise = np.random.default_rng(number % 8).integers(96, 160, (height, width), dtype=np.uint8)
-    side = width // 16
-    for bit in range(16):
-        noise[:side, bit * side : (bit + 1) * side] = 235 if number >> bit & 1 else 16
-    chroma = np.full((height // 2, width), 128, dtype=np.uint8)
-    frame = av.VideoFrame.from_ndarray(np.concatenate((noise, chroma)), format="yuv420p")
+    frame = av.VideoFrame.from_ndarray(night_alley.picture(number, width, height), format="yuv420p")
     frame.pts = number
     return frame
 
