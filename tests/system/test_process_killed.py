@@ -15,7 +15,7 @@ from services.onebox.demo import DemoWanted
 from tests.system.city import CLOCK, FOOTAGE, City, Console, FragmentKey, Item, Press, holes, seconds_since, span_s, wait_until
 from tests.system.conftest import Figures, run_city
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 SECOND_US = 1_000_000
 CAMERAS = tuple(f"cam-{number}" for number in range(1, 5))
