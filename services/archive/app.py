@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
 from services.archive.alarms import SystemAlarms
 from services.archive.api import ArchiveApi
 from services.archive.audit import Audit
@@ -40,7 +38,7 @@ from services.runtime.dead_letter import DeadLetters
 from services.runtime.http_server import make_app, serve
 from services.runtime.identity import Identity
 from services.runtime.kafka_port import GroupProfile, Kafka, ProducerProfile
-from services.runtime.metrics import REGISTRY, version
+from services.runtime.metrics import REGISTRY, Registry, version
 from services.runtime.service import LoopThread, ServiceContext
 
 VIDEO_GROUP: Final = "archive.video"
@@ -70,7 +68,7 @@ async def run(
     context: ServiceContext,
     *,
     video_kafka: Kafka | None = None,
-    registry: CollectorRegistry = REGISTRY,
+    registry: Registry = REGISTRY,
     on_port: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """Run archive until the context says stop.
@@ -87,7 +85,7 @@ async def run(
         parts.catalog.close()
 
 
-def make_parts(settings: ArchiveSettings, clock: Clock, registry: CollectorRegistry) -> Parts:
+def make_parts(settings: ArchiveSettings, clock: Clock, registry: Registry) -> Parts:
     """Open store and catalog.
 
     Raises:
