@@ -146,9 +146,7 @@ class City:
     def bell(self, number: int) -> Bell:
         """Return the n-th bell, which tries again until the door has its press."""
         known = self.addresses.bells[number]
-        door = DoorClient(
-            known.id, token=known.token, door_url=self.addresses.device_door, http=self.http, clock=CLOCK
-        )
+        door = DoorClient(known.id, token=known.token, door_url=self.addresses.device_door, http=self.http, clock=CLOCK)
         return Bell(door)
 
     @asynccontextmanager

@@ -49,7 +49,7 @@ def print_last(said: list[str]) -> None:
 
 @pytest.fixture
 def city_of(tmp_path: Path) -> CityOf:
-    """Give a context manager that runs a demo: `async with city_of(cameras=2) as city`."""
+    """Give a context manager that runs a demo; its words are those of DemoWanted."""
 
     def start(**wanted: object) -> AbstractAsyncContextManager[City]:
         return run_city(tmp_path / "data", DemoWanted(**wanted))  # type: ignore[arg-type]

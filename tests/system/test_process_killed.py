@@ -12,7 +12,19 @@ import pytest
 import pytest_asyncio
 
 from services.onebox.demo import DemoWanted
-from tests.system.city import CLOCK, FOOTAGE, City, Console, FragmentKey, Item, Press, holes, seconds_since, span_s, wait_until
+from tests.system.city import (
+    CLOCK,
+    FOOTAGE,
+    City,
+    Console,
+    FragmentKey,
+    Item,
+    Press,
+    holes,
+    seconds_since,
+    span_s,
+    wait_until,
+)
 from tests.system.conftest import Figures, run_city
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -52,9 +64,7 @@ class Incident:
         return round(max(waits) / 1e6, 2)
 
 
-async def test_ingest_is_killed_and_each_camera_has_one_short_gap_with_its_cause(
-    city: City, figures: Figures
-) -> None:
+async def test_ingest_is_killed_and_each_camera_has_one_short_gap_with_its_cause(city: City, figures: Figures) -> None:
     """Ingest dies: cameras and bells have nobody to talk to.
 
     Bells try again until their press is kept, so the operator sees every press, some of them late.
