@@ -11,8 +11,9 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 import aiohttp
 
@@ -47,7 +48,11 @@ Item = dict[str, Any]
 FragmentKey = tuple[str, str, int, int]
 
 
-async def wait_until(predicate: Callable[[], T | Awaitable[T]], deadline_s: float, what: str) -> T:
+@overload
+async def wait_until(predicate: Callable[[], Awaitable[T]], deadline_s: float, what: str) -> T: ...
+@overload
+async def wait_until(predicate: Callable[[], T], deadline_s: float, what: str) -> T: ...
+async def wait_until(predicate: Callable[[], Any], deadline_s: float, what: str) -> Any:
     """Ask every 50 ms until the answer is true, and return it; a door that does not answer has not answered yet.
 
     Raises:
@@ -200,7 +205,7 @@ class City:
         """Acknowledge and dispose of every open alert once it has cleared, and return how many there were."""
         opened = [alert["alert_id"] for alert in await self.alerts() if alert["isa"]["state"] != "NORMAL"]
         for alert_id in opened:
-            await wait_until(lambda wanted=alert_id: self._answer(wanted), 20, f"alert {alert_id} is normal again")  # type: ignore[misc]
+            await wait_until(partial(self._answer, alert_id), 20, f"alert {alert_id} is normal again")
         return len(opened)
 
     async def _answer(self, alert_id: str) -> bool:
@@ -296,12 +301,13 @@ class City:
 
     async def metric(self, service: str, name: str, **labels: str) -> float:
         """Return a sample of a service's metrics, summed over the labels not given."""
-        total = 0.0
-        for line in (await self.ops(service, "metrics")).splitlines():
-            series, _, value = line.rpartition(" ")
-            if series.partition("{")[0] == name and all(f'{key}="{text}"' in series for key, text in labels.items()):
-                total += float(value)
-        return total
+        lines = [line.rpartition(" ") for line in (await self.ops(service, "metrics")).splitlines()]
+        wanted = [f'{key}="{text}"' for key, text in labels.items()]
+        return sum(
+            (float(value) for series, _, value in lines
+             if series.partition("{")[0] == name and all(label in series for label in wanted)),
+            start=0.0,
+        )  # fmt: skip
 
 
 def holes(fragments: Iterable[FragmentKey]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -41,7 +42,7 @@ BACK_S = 90.0
 async def city(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[City]:
     async with run_city(tmp_path_factory.mktemp("killed"), DemoWanted(cameras=len(CAMERAS))) as running:
         for camera_id in CAMERAS:
-            await wait_until(lambda wanted=camera_id: newest_us(running, wanted), 30, f"{camera_id} is recorded")  # type: ignore[misc]
+            await wait_until(partial(newest_us, running, camera_id), 30, f"{camera_id} is recorded")
         yield running
 
 
