@@ -301,13 +301,13 @@ class City:
 
     async def metric(self, service: str, name: str, **labels: str) -> float:
         """Return a sample of a service's metrics, summed over the labels not given."""
-        lines = [line.rpartition(" ") for line in (await self.ops(service, "metrics")).splitlines()]
         wanted = [f'{key}="{text}"' for key, text in labels.items()]
-        return sum(
-            (float(value) for series, _, value in lines
-             if series.partition("{")[0] == name and all(label in series for label in wanted)),
-            start=0.0,
-        )  # fmt: skip
+        values: list[float] = []
+        for line in (await self.ops(service, "metrics")).splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == name and all(label in series for label in wanted):
+                values.append(float(value))
+        return sum(values)
 
 
 def holes(fragments: Iterable[FragmentKey]) -> list[str]:
