@@ -324,4 +324,5 @@ def holes(fragments: Iterable[FragmentKey]) -> list[str]:
 
 def span_s(items: Sequence[Item], *states: str) -> float:
     """Return how long the tiles of these states are together."""
-    return round(sum(item["to_us"] - item["from_us"] for item in items if item["state"] in states) / 1e6, 3)
+    total_us: int = sum(item["to_us"] - item["from_us"] for item in items if item["state"] in states)
+    return round(total_us / 1e6, 3)
