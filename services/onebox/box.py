@@ -329,10 +329,10 @@ class OneBox:
     def _ops_ports(self) -> dict[str, int]:
         return {program.name: program.ops_port for program in self._programs if program.ops_port is not None}
 
-    def _kill_stuck(self, name: str) -> None:
+    def _kill_stuck(self, name: str, said: str) -> None:
         child = self._watched[name].child
         if child is not None and child.returncode is None:
-            self._say(f"{name} stands still: killed, to be started again; its log: {self.layout.log(name)}")
+            self._say(f"{name} stands still ({said}): killed, to be started again; its log: {self.layout.log(name)}")
             child.signal(signal.SIGKILL)
 
     def _raise_failure(self) -> None:
