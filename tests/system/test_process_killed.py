@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -42,7 +41,7 @@ BACK_S = 90.0
 async def city(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[City]:
     async with run_city(tmp_path_factory.mktemp("killed"), DemoWanted(cameras=len(CAMERAS))) as running:
         for camera_id in CAMERAS:
-            await wait_until(partial(newest_us, running, camera_id), 30, f"{camera_id} is recorded")
+            await readable_to(running, camera_id, (running.addresses.recording_since_us or 0) + 2 * AROUND_US)
         yield running
 
 
