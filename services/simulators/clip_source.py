@@ -42,6 +42,11 @@ class Unit:
             whole.update(nal)
         return whole.hexdigest()
 
+    @property
+    def nal_sha256(self) -> list[str]:
+        """Hash of each NAL unit."""
+        return [_sha(nal) for nal in self.nals]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
@@ -59,10 +64,7 @@ class Clip:
 
     def write_hashes(self, file: Path) -> None:
         """Write what a checker compares with: a line per unit, in decode order."""
-        rows = [
-            {"sha256": u.sha256, "key": u.key, "nals": [_sha(n) for n in u.nals], "time_90k": u.time_90k}
-            for u in self.units
-        ]
+        rows = [{"sha256": u.sha256, "key": u.key, "nals": u.nal_sha256, "time_90k": u.time_90k} for u in self.units]
         sets = [_sha(nal) for nal in self.parameter_sets]
         file.write_text(json.dumps({"codec": self.codec, "parameter_sets": sets, "units": rows}, indent=1))
 
