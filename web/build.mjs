@@ -2,7 +2,7 @@
 // sources, so that a stale bundle is found (console.md 8.4-8.7).
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
@@ -26,6 +26,16 @@ function sourceHash() {
     }
   }
   return hash.digest("hex");
+}
+
+/** A file taken over as it is, under a name with its hash. */
+function copied(path) {
+  const bytes = readFileSync(join(here, path));
+  const hash = createHash("sha256").update(bytes).digest("hex").slice(0, 8).toUpperCase();
+  const name = basename(path).replace(/(\.\w+)$/, `-${hash}$1`);
+  writeFileSync(join(dist, name), bytes);
+  writeFileSync(join(dist, `${name}.gz`), gzipSync(bytes, { level: 9 }));
+  return name;
 }
 
 rmSync(dist, { recursive: true, force: true });
@@ -66,7 +76,9 @@ function startOf(path, seen = new Set()) {
 
 const script = nameOf("src/main.tsx");
 const style = nameOf("src/style.css");
+const icon = copied("src/favicon.svg");
 const page = readFileSync(join(here, "src/index.html"), "utf8")
+  .replace("{{icon}}", icon)
   .replace("{{script}}", script)
   .replace("{{style}}", style);
 writeFileSync(join(dist, "index.html"), page);

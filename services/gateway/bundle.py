@@ -19,7 +19,7 @@ PACKAGED: Final = Path(__file__).parent / "static"
 BUILT: Final = Path(__file__).parents[2] / "web" / "dist"
 """The bundle of a checkout."""
 FOREVER: Final = "public, max-age=31536000, immutable"
-TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".json": "application/json"}
+TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 STUB: Final = """<!doctype html>
 <html lang="ko"><head><meta charset="utf-8"><title>Safe Alleys</title></head>
 <body><h1>콘솔이 빌드되지 않았습니다 · The console is not built</h1>
@@ -88,7 +88,7 @@ def _answer(found: Asset, *, gzip: bool) -> web.Response:
 
 
 def _read(folder: Path) -> Bundle:
-    names = [path for path in sorted(folder.iterdir()) if path.suffix in {".js", ".css"}]
+    names = [path for path in sorted(folder.iterdir()) if path.suffix in TYPES]
     facts: dict[str, Any] = msgspec.json.decode((folder / "build.json").read_bytes())
     return Bundle(
         index=(folder / "index.html").read_bytes(),

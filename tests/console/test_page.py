@@ -19,6 +19,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "disposition": get_args(alert.DispositionCode),
     "gap": get_args(gap.GapCause),
     "timeline": get_args(timeline.TimelineState),
+    "refusal": tuple(word for word in get_args(alert.CommandResult) if word != "applied"),
     "role": ROLES,
     "duty": ROLES,
     "live_err": ("unknown_camera", "forbidden", "not_recording", "no_still", "overload"),

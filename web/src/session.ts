@@ -35,6 +35,16 @@ export async function signIn(as: string): Promise<boolean> {
   return signedIn.value;
 }
 
+/** Return whether the server forgot us; the page then begins anew, so that nothing of this person stays in it. */
+export async function signOut(): Promise<boolean> {
+  const answer = await request<null>("DELETE", SESSION);
+  if (answer.status < 200 || answer.status >= 300) return false;
+  // Without an account nothing is kept over the reload.
+  if (session.value) session.value = { ...session.value, account: null, role: null };
+  location.reload();
+  return true;
+}
+
 export async function loadCity(): Promise<void> {
   const answer = await request<CityView>("GET", "/api/v1/city");
   if (answer.body) city.value = answer.body;

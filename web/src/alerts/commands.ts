@@ -1,5 +1,5 @@
 /** Acknowledge and dispose. Nothing is assumed to have worked: the row says what is known (console.md 5.4). */
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import type { Alert, DispositionCode } from "../contracts";
 import { type Answer, request, uuid } from "../http";
 import { applyAnswer, rows } from "./store";
@@ -12,7 +12,7 @@ const AGAIN = new Set([0, 429, 500, 502, 503, 504]);
 export type Outcome =
   | { kind: "sending" | "waiting" | "accepted" | "failed" | "forbidden" }
   | { kind: "already"; winner: string | null; at_us: number | null }
-  | { kind: "refused"; detail: string };
+  | { kind: "refused"; code: string };
 
 interface Intent {
   alert_id: string;
@@ -24,6 +24,12 @@ interface Intent {
 }
 
 export const outcomes = signal<ReadonlyMap<string, Outcome & { verb: Intent["verb"] }>>(new Map());
+/** Whether a command is still on its way: who leaves now would not hear what became of it. */
+export const undecided = computed(() =>
+  [...outcomes.value.values()].some(
+    ({ kind }) => kind === "sending" || kind === "waiting" || kind === "accepted",
+  ),
+);
 const waiting = new Map<string, Intent>();
 const timers = new Map<string, ReturnType<typeof setTimeout>>();
 
@@ -78,7 +84,7 @@ function settle(intent: Intent, { status, body, problem }: Answer<Alert>): void 
   if (status === 409 && settled && problem?.winner) {
     return show(intent, { kind: "already", winner: problem.winner, at_us: problem.at_us ?? null });
   }
-  show(intent, { kind: "refused", detail: problem?.detail ?? String(status) });
+  show(intent, { kind: "refused", code: problem?.error ?? String(status) });
 }
 
 /** 202: the answer will come as a change of the alert; until then the row says so. */
@@ -89,10 +95,7 @@ function accepted(intent: Intent): void {
     const alert = rows.value.get(intent.alert_id)?.alert;
     const answered = alert?.commands.find((command) => command.idempotency_key === intent.key);
     if (answered)
-      return show(
-        intent,
-        answered.result === "applied" ? null : { kind: "refused", detail: answered.result },
-      );
+      return show(intent, answered.result === "applied" ? null : { kind: "refused", code: answered.result });
     if (performance.now() - started_ms > HELD_MAX_MS) return show(intent, { kind: "failed" });
     timers.set(intent.alert_id, setTimeout(look, 250));
   };

@@ -156,7 +156,8 @@ export function outcomeWords(outcome: Outcome & { verb: "ack" | "dispose" }): st
       at,
     });
   }
-  if (outcome.kind === "refused") return t("command.refused", { detail: outcome.detail });
+  if (outcome.kind === "refused")
+    return t("command.refused", { detail: word("refusal", outcome.code, "refusal.unknown") });
   return t(OUTCOME_KEYS[outcome.kind]);
 }
 

@@ -1,11 +1,13 @@
 /** The bar on every screen: time, link, sound, what waits, who sits here, language, help. */
+import { useSignal } from "@preact/signals";
 import { Badge } from "../alerts/badge";
 import { cursor_at_us, link } from "../alerts/channel";
+import { undecided } from "../alerts/commands";
 import { enable, mute, mute_left_s, soundState, unmute } from "../alerts/sound";
 import { counts } from "../alerts/store";
 import { dateTime, now_us, tick } from "../clock";
 import { duration, lang, t, word } from "../i18n";
-import { session } from "../session";
+import { session, signOut } from "../session";
 import { help } from "./help";
 
 export function Bar() {
@@ -23,6 +25,7 @@ export function Bar() {
       <span class="who">
         {session.value?.account} · {word("role", session.value?.role ?? "", "role.unknown")}
       </span>
+      <SignOut />
       <LanguageSwitch />
       <button type="button" onClick={() => (help.value = true)}>
         <kbd>?</kbd> {t("bar.help")}
@@ -62,6 +65,25 @@ function Sound() {
     <button type="button" class={`sound ${soundState.value}`} onClick={left_s > 0 ? unmute : mute}>
       <kbd>F3</kbd> {left_s > 0 ? t("sound.muted", { left: duration(left_s) }) : t("sound.mute")}
     </button>
+  );
+}
+
+function SignOut() {
+  const failed = useSignal(false);
+  const leave = async () => {
+    failed.value = !(await signOut());
+  };
+  return (
+    <>
+      {failed.value && (
+        <span class="wrong" role="alert">
+          {t("bar.sign_out_failed")}
+        </span>
+      )}
+      <button type="button" class="sign-out" disabled={undecided.value} onClick={() => void leave()}>
+        {t("bar.sign_out")}
+      </button>
+    </>
   );
 }
 
