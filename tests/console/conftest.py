@@ -15,6 +15,7 @@ DIST: Final = ROOT / "web" / "dist"
 SCREENSHOTS: Final = ROOT / ".cache" / "screenshots"
 AXE: Final = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 DEADLINE_MS: Final = 15_000
+ARGUMENTS: Final = ("--no-sandbox", "--disable-dev-shm-usage")
 
 Open = Callable[..., Page]
 
@@ -34,8 +35,7 @@ def browser() -> Iterator[Browser]:
     if reason:
         pytest.skip(f"console tests need Chromium and the built page: {reason}")
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -55,8 +55,16 @@ def open_console(browser: Browser, gateway: FakeGateway) -> Iterator[Open]:
     errors: list[str] = []
 
     def open_it(
-        role: str | None = "operator", *, lang: str = "ko", width: int = 1920, height: int = 1080, still: bool = False
+        role: str | None = "operator",
+        *,
+        lang: str = "ko",
+        width: int = 1920,
+        height: int = 1080,
+        still: bool = False,
+        script: str = "",
+        own_clock: bool = False,
     ) -> Page:
+        """`script` runs before the page; `own_clock` lets the test put the page's clock on."""
         context = browser.new_context(
             viewport={"width": width, "height": height},
             locale="ko-KR",
@@ -65,6 +73,10 @@ def open_console(browser: Browser, gateway: FakeGateway) -> Iterator[Open]:
         )
         context.set_default_timeout(DEADLINE_MS)
         context.add_init_script(f"if (!localStorage['safealley.lang']) localStorage['safealley.lang'] = '{lang}'")
+        if script:
+            context.add_init_script(script)
+        if own_clock:
+            context.clock.install()
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -19,7 +19,16 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from services.contracts.alarm import AlarmClass, Condition, DeviceAtReceipt
-from services.contracts.alert import Alert, AnsweredCommand, Disposition, Isa, Occurrence, People, Priority
+from services.contracts.alert import (
+    Alert,
+    AnsweredCommand,
+    CommandResult,
+    Disposition,
+    Isa,
+    Occurrence,
+    People,
+    Priority,
+)
 from services.contracts.console import (
     CLOSE_SESSION_ENDED,
     LIVE_FRAGMENT,
@@ -39,10 +48,12 @@ from services.contracts.console import (
     Heartbeat,
     Hello,
     LiveClientSays,
+    LiveDrop,
     LiveErr,
     LiveGap,
     LiveInit,
     Problem,
+    Resync,
     SessionView,
     Snapshot,
     SnapshotEnd,
@@ -81,6 +92,8 @@ DEVICES: Final = (
     DeviceView(device_id="bell-12", kind="bell", site_id="alley-12", lon=127.0131, lat=37.6032),
     DeviceView(device_id="cam-12a", kind="camera", site_id="alley-12", lon=127.0133, lat=37.6033, streams=("main",),
                state="recording", codec=HEVC),
+    DeviceView(device_id="cam-12s", kind="camera", site_id="alley-12", lon=127.0136, lat=37.6036,
+               streams=("main", "sub"), state="recording", codec=HEVC),
 )  # fmt: skip
 _CONSOLE_SAYS: Final = msgspec.json.Decoder(ConsoleSays)
 _ACK: Final = msgspec.json.Decoder(AckBody)
@@ -150,6 +163,9 @@ class FakeGateway:
         self._frozen: set[str] = set()
         self._down = False
         self._silent = False
+        self._slow = False
+        self._undecided: list[tuple[Person, str, str, bytes, str]] = []
+        self._live_refusals: dict[str, LiveErr] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-gateway")
         self._runner: web.AppRunner | None = None
@@ -190,6 +206,33 @@ class FakeGateway:
         """Keep the sockets and say nothing any more: a half-open link."""
         self._silent = True
 
+    def decide_later(self) -> None:
+        """Answer every command with 202 until `decide_now`, as when the owner of an alert is being replaced."""
+        self._slow = True
+
+    def decide_now(self, result: CommandResult = "applied") -> None:
+        """Decide what was left undecided, in the way given."""
+        self._slow = False
+        self._run(self._decide_undecided(result))
+
+    def forget_and_resync(self, alert_id: str) -> None:
+        """Let an alert go without a word, then clear the queue of every console and send the list anew."""
+        self._alerts.pop(alert_id)
+        self._run(self._resync())
+
+    def lose_a_frame(self) -> None:
+        """Leave a hole in `seq`."""
+        for console in self._consoles:
+            console.seq += 1
+
+    def refuse_live(self, camera: str, error: LiveErr) -> None:
+        """Answer every subscription to a camera with an error."""
+        self._live_refusals[camera] = error
+
+    def drop_frames(self, camera: str) -> None:
+        """Say that fragments were left out, as to a window that is too slow."""
+        self._run(self._tell(camera, lambda ch: LiveDrop(ch=ch, frames=12)))
+
     def freeze(self, camera: str) -> None:
         """The camera's fragments stop without a word."""
         self._frozen.add(camera)
@@ -200,7 +243,7 @@ class FakeGateway:
     def tell_gap(self, camera: str, cause: GapCause) -> None:
         """Say that the camera has no picture, and why."""
         self.freeze(camera)
-        self._run(self._tell_gap(camera, cause))
+        self._run(self._tell(camera, lambda ch: LiveGap(ch=ch, from_us=_now_us(), to_us=None, cause=cause)))
 
     def wait_for(self, condition: Callable[[], bool], deadline_s: float = 10) -> None:
         """Return once the page has said what is awaited."""
@@ -227,6 +270,7 @@ class FakeGateway:
         archive = "/api/v1/archive/cameras/{camera}"
         app.add_routes([
             web.get("/api/v1/session", self._session), web.post("/api/v1/session", self._sign_in),
+            web.delete("/api/v1/session", self._sign_out),
             web.get("/api/v1/city", self._city),
             web.post("/api/v1/alerts/{id}/{verb}", self._command),
             web.get("/api/v1/alert-stream", self._alert_stream), web.get("/api/v1/live", self._live),
@@ -277,6 +321,12 @@ class FakeGateway:
         self._people[token] = Person(account=f"demo-{wanted.role}-{len(self._people) + 1}", role=wanted.role)
         answer = _json(_session_view(self._people[token]))
         answer.set_cookie("safealley_session", token, httponly=True, samesite="Strict")
+        return answer
+
+    async def _sign_out(self, request: web.Request) -> web.Response:
+        self._people.pop(request.cookies.get("safealley_session", ""), None)
+        answer = web.Response(status=204)
+        answer.del_cookie("safealley_session")
         return answer
 
     async def _city(self, request: web.Request) -> web.Response:
@@ -346,13 +396,22 @@ class FakeGateway:
             await console.say(lambda seq: EventFrame(seq=seq, cursor=cursor, items=missed))
         await self._beat_once(console)
 
+    async def _resync(self) -> None:
+        items, cursor = tuple(self._alerts.values()), self._cursor()
+        for console in tuple(self._consoles):
+            await console.say(lambda seq: Resync(seq=seq, reason="overflow"))
+            await console.say(lambda seq: Snapshot(seq=seq, items=items))
+            await console.say(lambda seq: SnapshotEnd(seq=seq, cursor=cursor))
+
     async def _heartbeats(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            for console in () if self._silent else tuple(self._consoles):
+            for console in tuple(self._consoles):
                 await self._beat_once(console)
 
     async def _beat_once(self, console: Console) -> None:
+        if self._silent:
+            return
         cursor = self._cursor()
         await console.say(lambda seq: Heartbeat(seq=seq, server_time_us=_now_us(), cursor=cursor, queue=0))
 
@@ -368,9 +427,26 @@ class FakeGateway:
             return (
                 _raw(known[1], known[2]) if same else _problem(422, "unprocessable", "the key belongs to another body")
             )
+        if self._slow:
+            alert_id, verb = request.match_info["id"], request.match_info["verb"]
+            self._undecided.append((person, alert_id, verb, body, key))
+            return _raw(202, msgspec.json.encode(self.alert(alert_id)))
         answer = await self._decide(person, request.match_info["id"], request.match_info["verb"], body, key)
         self._answers[key] = (body, answer.status, bytes(answer.body))  # type: ignore[arg-type]
         return answer
+
+    async def _decide_undecided(self, result: CommandResult) -> None:
+        for person, alert_id, verb, body, key in self._undecided:
+            if result == "applied":
+                await self._decide(person, alert_id, verb, body, key)
+            else:
+                alert = self.alert(alert_id)
+                answered = _answered(key, person, verb, result)
+                refused = msgspec.structs.replace(
+                    alert, version=alert.version + 1, commands=(*alert.commands, answered)
+                )
+                await self._publish(refused, "refused")
+        self._undecided.clear()
 
     async def _decide(self, person: Person, alert_id: str, verb: str, body: bytes, key: str) -> web.Response:
         item = self._alerts.get(alert_id)
@@ -384,8 +460,7 @@ class FakeGateway:
         if unacked != (verb == "ack") or alert.isa.disposed or wanted.decision_version != alert.decision_version:
             return _refused(alert)
         changed = _acked(alert, person) if isinstance(wanted, AckBody) else _disposed(alert, person, wanted)
-        answered = AnsweredCommand(idempotency_key=key, body_sha256="", command_id=key, actor=person.account, verb=verb,
-                                   result="applied", at_us=_now_us())  # fmt: skip
+        answered = _answered(key, person, verb, "applied")
         changed = msgspec.structs.replace(changed, commands=(*alert.commands, answered))
         await self._publish(changed, "acked" if verb == "ack" else "closed")
         return _json(changed)
@@ -419,13 +494,17 @@ class FakeGateway:
         if person.role not in {"operator", "supervisor"}:
             await _tell(socket, LiveErr(ch=said.ch, code="forbidden"))
             return
+        if said.camera in self._live_refusals:
+            await _tell(socket, msgspec.structs.replace(self._live_refusals[said.camera], ch=said.ch))
+            return
         send = self._send_stills if said.want == "still" else self._send_video
         self._channels[(socket, said.ch)] = (said, asyncio.create_task(send(socket, said)))
 
     async def _send_video(self, socket: web.WebSocketResponse, sub: Sub) -> None:
         device = next(one for one in DEVICES if one.device_id == sub.camera)
         clip = fake_media.clip(fragment_frames=8, fragments=24)
-        await _tell(socket, LiveInit(ch=sub.ch, codec=device.codec if device.codec == HEVC else clip.codec))
+        hevc = device.codec == HEVC and sub.stream == "main"
+        await _tell(socket, LiveInit(ch=sub.ch, codec=HEVC if hevc else clip.codec))
         await _send(socket, sub.ch, LIVE_INIT, _now_us(), 0, clip.init)
         length_us = int(clip.fragment_s * US)
         index = (_now_us() - self.started_us) // length_us - 1
@@ -444,10 +523,10 @@ class FakeGateway:
                 await _send(socket, sub.ch, LIVE_JPEG, _now_us() - US, seq, fake_media.still())
             await asyncio.sleep(1)
 
-    async def _tell_gap(self, camera: str, cause: GapCause) -> None:
+    async def _tell(self, camera: str, said: Callable[[int], msgspec.Struct]) -> None:
         for (socket, ch), (sub, _) in tuple(self._channels.items()):
             if sub.camera == camera:
-                await _tell(socket, LiveGap(ch=ch, from_us=_now_us(), to_us=None, cause=cause))
+                await _tell(socket, said(ch))
 
     # Archive.
 
@@ -544,10 +623,15 @@ def _disposed(alert: Alert, person: Person, body: DisposeBody) -> Alert:
                                    isa=isa, disposition=disposition, closed_us=now_us)  # fmt: skip
 
 
+def _answered(key: str, person: Person, verb: str, result: CommandResult) -> AnsweredCommand:
+    return AnsweredCommand(idempotency_key=key, body_sha256="", command_id=key, actor=person.account, verb=verb,
+                           result=result, at_us=_now_us())  # fmt: skip
+
+
 def _refused(alert: Alert) -> web.Response:
     done = alert.disposition
     winner, at_us = (done.by, done.at_us) if done else (alert.people.acked_by, alert.people.acked_us)
-    problem = Problem(error="conflict", detail="somebody was first", alert=alert, winner=winner, at_us=at_us)
+    problem = Problem(error="illegal_arc", detail="somebody was first", alert=alert, winner=winner, at_us=at_us)
     return _raw(409, msgspec.json.encode(problem))
 
 

@@ -122,3 +122,27 @@ def test_while_muted_nothing_is_receipted_as_sounded(open_console: Open, gateway
     alert_id = gateway.press()
     gateway.wait_for(lambda: (alert_id, "painted") in gateway.seen.receipts)
     assert (alert_id, "sounded") not in gateway.seen.receipts
+
+
+def test_a_command_that_takes_long_is_shown_as_accepted_until_its_result(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    page = open_console()
+    alert_id = gateway.press()
+    page.locator(".headline").wait_for()
+    gateway.decide_later()
+    page.keyboard.press("F2")
+    expect(page.locator(f"#row-{alert_id} .cell-state")).to_have_text("접수됨, 결과 대기")
+    gateway.decide_now()
+    expect(page.locator(f"#row-{alert_id} .cell-state")).to_have_text("확인 demo-operator-1")
+
+
+def test_a_late_refusal_is_told_in_words(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    alert_id = gateway.press()
+    page.locator(".headline").wait_for()
+    gateway.decide_later()
+    page.keyboard.press("F2")
+    page.locator(f"#row-{alert_id}", has_text="접수됨").wait_for()
+    gateway.decide_now("stale")
+    expect(page.locator(f"#row-{alert_id} .cell-state")).to_contain_text("거절됨: 그사이 경보가 바뀌었습니다")

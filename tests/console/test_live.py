@@ -1,10 +1,16 @@
 """The picture of the nearest camera: moving, or honest about why not."""
 
+from typing import Literal
+
+import pytest
 from playwright.sync_api import expect
 
+from services.contracts.console import LiveErr
 from tests.console.conftest import Open
 from tests.console.fake_gateway import FakeGateway
 from tests.console.moving import live, moves
+
+Code = Literal["unknown_camera", "forbidden", "not_recording", "no_still", "overload"]
 
 
 def test_the_nearest_camera_shows_a_moving_picture_with_its_age(open_console: Open, gateway: FakeGateway) -> None:
@@ -64,3 +70,47 @@ def test_a_role_without_live_pictures_is_told_so_and_asks_for_none(open_console:
     gateway.press("bell-07")
     expect(page.locator(".not-allowed").first).to_contain_text("실시간 영상을 볼 수 없습니다")
     assert gateway.seen.subs == []
+
+
+def test_fragments_that_were_left_out_do_not_stop_the_picture(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    gateway.press("bell-07")
+    live(page)
+    gateway.drop_frames("cam-07a")
+    expect(page.locator(".tile .chip.live")).to_be_visible()
+    assert moves(page)
+
+
+def test_a_camera_whose_main_stream_cannot_be_played_shows_its_sub_stream(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    page = open_console()
+    gateway.press("bell-12")
+    page.get_by_role("button", name="cam-12s").click()
+    live(page)
+    assert moves(page)
+    expect(page.locator(".tile .why")).to_have_count(0)
+    assert [(sub.stream, sub.want) for sub in gateway.seen.subs if sub.camera == "cam-12s"] == [
+        ("main", "video"),
+        ("sub", "video"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("unknown_camera", "등록되지 않은 카메라입니다"),
+        ("forbidden", "이 카메라를 볼 권한이 없습니다"),
+        ("not_recording", "전원과 통신을 점검하십시오"),
+        ("no_still", "정지 화면을 아직 만들지 못했습니다"),
+        ("overload", "경보는 계속 들어옵니다"),
+    ],
+)
+def test_a_refused_picture_says_why_and_what_to_do(
+    open_console: Open, gateway: FakeGateway, code: Code, words: str
+) -> None:
+    gateway.refuse_live("cam-07a", LiveErr(ch=0, code=code))
+    page = open_console()
+    gateway.press("bell-07")
+    expect(page.locator(".tile .cover")).to_contain_text(words)
+    expect(page.locator(".tile .chip.live")).to_have_count(0)

@@ -61,3 +61,11 @@ def test_the_page_asks_no_other_origin(open_console: Open, gateway: FakeGateway)
     page.locator(".roles").wait_for()
     assert asked
     assert [url for url in asked if not url.startswith(gateway.origin)] == []
+
+
+def test_the_page_has_an_icon_of_its_own(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console(None)
+    address = page.locator("link[rel=icon]").get_attribute("href")
+    answer = page.request.get(f"{gateway.origin}{address}")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("image/svg+xml")
