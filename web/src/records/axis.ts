@@ -32,6 +32,11 @@ export function footageFrom(timeline: Timeline, at_us: number): number | null {
   return item ? Math.max(item.from_us, at_us) : null;
 }
 
+/** What is missing between two instants, whole; the first of it. */
+export function missingBetween(timeline: Timeline, from_us: number, to_us: number): TimelineItem | undefined {
+  return timeline.items.find((i) => isMissing(i) && i.from_us >= from_us && i.to_us <= to_us);
+}
+
 /** Whole ten minutes within the range, for the axis. */
 export function ticks(timeline: Timeline, every_us: number): number[] {
   const first = Math.ceil(timeline.from_us / every_us) * every_us;

@@ -68,8 +68,9 @@ export class Playback {
     this.hls.attachMedia(video);
   }
 
-  /** Wall time of the playhead; null before the playlist is there. */
+  /** Wall time of the picture shown; null while there is none: a playhead without a picture stands at zero. */
   at_us(): number | null {
+    if (this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return null;
     const fragment = this.known.findLast((f) => f.start <= this.video.currentTime + 0.001);
     if (fragment?.programDateTime == null) return null;
     return (fragment.programDateTime + (this.video.currentTime - fragment.start) * 1000) * 1000;

@@ -6,7 +6,7 @@ import type { Alert, StreamName, Timeline, TimelineItem } from "../contracts";
 import { request } from "../http";
 import { duration, type Key, t, word } from "../i18n";
 import { canPlay, codecName, type NearCamera } from "../incident/cameras";
-import { clamp, footageFrom, HOUR_US, isMissing, itemAt, STEP_US } from "./axis";
+import { clamp, footageFrom, HOUR_US, isMissing, itemAt, missingBetween, STEP_US } from "./axis";
 import type { Playback, PlaybackTrouble } from "./playback";
 import { TimelineBar } from "./timeline_bar";
 
@@ -149,6 +149,9 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
   const trouble = useSignal<PlaybackTrouble | null>(stream === null ? "codec" : null);
   const head_us = useSignal(clamp(timeline, alert.occurrence.last_us - BEFORE_ALERT_US));
   const in_gap_ms = useRef(0);
+  const crossed = useRef(false);
+  /** The gap told last, by its start: once is enough for one that is shorter than the tolerance. */
+  const told_us = useRef<number | null>(null);
 
   const open = async (): Promise<Playback | null> => {
     if (playback.current || !video.current || stream === null) return playback.current;
@@ -168,9 +171,15 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
     });
     return playback.current;
   };
+  const goOn = () => {
+    crossed.current = false;
+    void video.current?.play().catch(() => undefined);
+  };
   const seek = (at_us: number) => {
     head_us.value = clamp(timeline, at_us);
     in_gap_ms.current = 0;
+    told_us.current = null;
+    if (crossed.current) goOn();
     playback.current?.seek(head_us.value);
   };
   const play = async () => {
@@ -182,6 +191,7 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
   };
   const pause = () => {
     playing.value = false;
+    crossed.current = false;
     video.current?.pause();
   };
   const toggle = () => void (playing.value ? pause() : play());
@@ -191,6 +201,11 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
     const follow = () => {
       if (!playing.value || !video.current) return;
       const at_us = playback.current?.at_us();
+      if (crossed.current) {
+        in_gap_ms.current += LOOK_MS;
+        if (in_gap_ms.current < GAP_SHOWN_MS) return;
+        goOn();
+      }
       const missing = itemAt(timeline, head_us.value + GAP_NEAR_US);
       if (missing && isMissing(missing) && (video.current.paused || video.current.readyState < 3)) {
         // hls.js needs up to 8 s to step over a gap, or stays in it after a seek (hls.js#6814): say what is
@@ -199,7 +214,22 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
         in_gap_ms.current += LOOK_MS;
         const next_us = footageFrom(timeline, head_us.value);
         if (in_gap_ms.current >= GAP_SHOWN_MS && next_us === null) pause();
-        else if (in_gap_ms.current >= GAP_SHOWN_MS && next_us !== null) seek(next_us + 50_000);
+        else if (in_gap_ms.current >= GAP_SHOWN_MS && next_us !== null) {
+          seek(next_us + 50_000);
+          told_us.current = missing.from_us;
+        }
+        return;
+      }
+      const jumped =
+        at_us != null && !video.current.seeking && in_gap_ms.current === 0
+          ? missingBetween(timeline, head_us.value - GAP_NEAR_US, at_us + GAP_NEAR_US)
+          : undefined;
+      if (jumped && jumped.from_us !== told_us.current) {
+        // Over a short gap hls.js jumps at once: stop, so that nobody takes what follows for what came next.
+        crossed.current = true;
+        told_us.current = jumped.from_us;
+        head_us.value = Math.max(head_us.value, jumped.from_us);
+        video.current.pause();
         return;
       }
       in_gap_ms.current = 0;
