@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.console.fake_gateway import FakeGateway
 
@@ -34,6 +34,7 @@ def browser() -> Iterator[Browser]:
     reason = missing()
     if reason:
         pytest.skip(f"console tests need Chromium and the built page: {reason}")
+    expect.set_options(timeout=DEADLINE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser

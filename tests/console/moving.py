@@ -1,4 +1,4 @@
-"""Whether a picture in the page moves: frames are compared, not the player's word for it."""
+"""Whether a picture in the page moves, and what covered it: looked at in the page, not taken from the player's word."""
 
 from playwright.sync_api import Page
 
@@ -25,3 +25,18 @@ def live(page: Page) -> None:
 def moves(page: Page, place: str = ".tile") -> bool:
     """Compare two pictures twelve frames apart."""
     return bool(page.evaluate(_MOVES, place))
+
+
+def note_covers(page: Page) -> None:
+    """Let the page note in `covers` what covers the recorded picture from now on, and for how long."""
+    page.evaluate("""() => {
+      globalThis.covers = [];
+      const look = () => {
+        const told = document.querySelector('.playback .cover')?.textContent ?? null;
+        const last = covers.at(-1);
+        if (last && last.ms === null && last.told !== told) last.ms = performance.now() - last.from;
+        if (told && (!last || last.ms !== null)) covers.push({told, from: performance.now(), ms: null});
+      };
+      const deck = document.querySelector('.deck');
+      new MutationObserver(look).observe(deck, {childList: true, subtree: true, characterData: true});
+    }""")

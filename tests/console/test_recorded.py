@@ -2,10 +2,11 @@
 
 from datetime import datetime, timedelta, timezone
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.console.conftest import Open
-from tests.console.fake_gateway import US, FakeGateway
+from tests.console.fake_gateway import US, FakeGateway, Hole
+from tests.console.moving import note_covers
 
 KST = timezone(timedelta(hours=9))
 
@@ -88,3 +89,43 @@ def test_h265_footage_says_why_it_is_not_played(open_console: Open, gateway: Fak
     gateway.press("bell-12")
     expect(page.locator(".deck .why")).to_contain_text("H.265 녹화를 재생하지 못합니다")
     expect(page.locator(".play")).to_be_disabled()
+
+
+def test_a_gap_shorter_than_a_glance_stands_on_the_screen_long_enough_to_be_read(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes.append(Hole(from_s=604, to_s=602, cause="chunk_lost"))
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    starts_us, ends_us = (gateway.started_us - s * US for s in (604, 602))
+    go_to(page, starts_us - 3 * US)
+    note_covers(page)
+    page.locator(".play").click()
+    page.wait_for_function(
+        "after => document.querySelector('output.head').textContent.slice(11, 19) >= after", arg=kst(ends_us + US)
+    )
+    covers = page.evaluate("covers")
+    assert ["조각 유실" in one["told"] for one in covers] == [True]
+    assert covers[0]["ms"] > 1_000
+
+
+def test_the_playhead_stays_where_it_was_put_while_footage_is_on_its_way(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    page = open_console("supervisor", own_clock=True)
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    at_us = gateway.started_us - 900 * US
+    go_to(page, at_us)
+    held: list[Route] = []
+    page.route("**/*.m4s*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright inspects the handler
+    with page.expect_request("**/*.m4s*"):
+        page.locator(".play").click()
+    page.clock.run_for(3_000)
+    expect(page.locator("output.head")).to_contain_text(kst(at_us))
+    for route in held:
+        route.continue_()
+    page.unroute("**/*.m4s*")
+    page.wait_for_function("() => document.querySelector('.playback video').readyState >= 3")
+    assert kst(at_us) <= page.locator("output.head").inner_text()[11:19] <= kst(at_us + 5 * US)
