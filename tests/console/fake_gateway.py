@@ -116,6 +116,7 @@ class Hole:
     from_s: float
     to_s: float
     cause: GapCause
+    detail: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -558,7 +559,8 @@ class FakeGateway:
     def _item(self, from_us: int, to_us: int, end_us: int) -> TimelineItem:
         hole = self._hole_at(from_us)
         if hole is not None:
-            return TimelineItem(state="gap", from_us=from_us, to_us=to_us, cause=hole.cause, side="device", gap_id="g")
+            return TimelineItem(state="gap", from_us=from_us, to_us=to_us, cause=hole.cause, side="device", gap_id="g",
+                                detail=hole.detail)  # fmt: skip
         if from_us >= end_us - 3 * US:
             return TimelineItem(state="pending", from_us=from_us, to_us=to_us)
         state = "open" if from_us >= end_us - 60 * US else "recorded"

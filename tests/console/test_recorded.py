@@ -129,3 +129,15 @@ def test_the_playhead_stays_where_it_was_put_while_footage_is_on_its_way(
     page.unroute("**/*.m4s*")
     page.wait_for_function("() => document.querySelector('.playback video').readyState >= 3")
     assert kst(at_us) <= page.locator("output.head").inner_text()[11:19] <= kst(at_us + 5 * US)
+
+
+def test_time_before_the_first_picture_of_a_camera_is_not_told_as_a_gap(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes[1].detail = "before_first_record"
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    expect(page.locator(".gaps tbody tr")).to_have_count(1)
+    expect(page.locator(".lane .before")).to_have_count(1)
+    expect(page.locator(".lane .missing")).to_have_count(1)

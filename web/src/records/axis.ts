@@ -13,6 +13,11 @@ export function isMissing(item: TimelineItem): boolean {
   return !isFootage(item) && item.state !== "pending";
 }
 
+/** Before the first picture of a camera nothing was expected: that is no gap to look into. */
+export function isBeforeFirst(item: TimelineItem): boolean {
+  return item.state === "gap" && item.detail === "before_first_record";
+}
+
 export function itemAt(timeline: Timeline, at_us: number): TimelineItem | undefined {
   return timeline.items.find((item) => item.from_us <= at_us && at_us < item.to_us);
 }

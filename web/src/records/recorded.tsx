@@ -6,7 +6,16 @@ import type { Alert, StreamName, Timeline, TimelineItem } from "../contracts";
 import { request } from "../http";
 import { duration, type Key, t, word } from "../i18n";
 import { canPlay, codecName, type NearCamera } from "../incident/cameras";
-import { clamp, footageFrom, HOUR_US, isMissing, itemAt, missingBetween, STEP_US } from "./axis";
+import {
+  clamp,
+  footageFrom,
+  HOUR_US,
+  isBeforeFirst,
+  isMissing,
+  itemAt,
+  missingBetween,
+  STEP_US,
+} from "./axis";
 import type { Playback, PlaybackTrouble } from "./playback";
 import { TimelineBar } from "./timeline_bar";
 
@@ -344,7 +353,10 @@ function GoTo({ near_us, seek }: { near_us: number; seek: (at_us: number) => voi
 
 /** The gaps again as a table: the form that needs no eyes for hatching. */
 function Gaps({ timeline, seek }: { timeline: Timeline; seek: (at_us: number) => void }) {
-  const gaps = useMemo(() => timeline.items.filter(isMissing), [timeline]);
+  const gaps = useMemo(
+    () => timeline.items.filter((item) => isMissing(item) && !isBeforeFirst(item)),
+    [timeline],
+  );
   const ratio = (timeline.coverage_ratio * 100).toFixed(1);
   if (!gaps.length) return <p class="gaps-none">{t("recorded.no_gaps", { ratio })}</p>;
   return (

@@ -1,9 +1,9 @@
 /** The strip: footage, hatched gaps, alert mark, playhead. A slider for assistive tools. */
 import { LEVEL } from "../alerts/order";
 import { timeOfDay } from "../clock";
-import type { Alert, Timeline } from "../contracts";
+import type { Alert, Timeline, TimelineItem } from "../contracts";
 import { t } from "../i18n";
-import { isFootage, isMissing, STEP_US, share, ticks } from "./axis";
+import { isBeforeFirst, isFootage, isMissing, STEP_US, share, ticks } from "./axis";
 
 const TEN_MINUTES_US = 600_000_000;
 const WIDTH = 1000;
@@ -16,6 +16,17 @@ interface Props {
   alert: Alert;
   seek: (at_us: number) => void;
   words: string;
+}
+
+/** A label at the edge would be cut by it. */
+function labelled(timeline: Timeline): number[] {
+  return ticks(timeline, TEN_MINUTES_US).filter((at_us) => Math.abs(share(timeline, at_us) - 0.5) < 0.48);
+}
+
+function classOf(item: TimelineItem): string {
+  if (isFootage(item)) return `footage ${item.state}`;
+  if (isBeforeFirst(item)) return "before";
+  return isMissing(item) ? "missing" : "pending";
 }
 
 export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
@@ -73,12 +84,12 @@ export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
           {timeline.items.map((item) => (
             <rect
               key={item.from_us}
-              class={isFootage(item) ? `footage ${item.state}` : isMissing(item) ? "missing" : "pending"}
+              class={classOf(item)}
               x={x(item.from_us)}
               width={Math.max(isMissing(item) ? GAP_MIN : 0, x(item.to_us) - x(item.from_us))}
               y="0"
               height="40"
-              {...(isMissing(item) ? { fill: "url(#hatch)" } : {})}
+              {...(classOf(item) === "missing" ? { fill: "url(#hatch)" } : {})}
             />
           ))}
         </svg>
@@ -90,7 +101,7 @@ export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
         <span class="playhead" style={{ left: percent(head_us) }} />
       </div>
       <div class="ticks" aria-hidden="true">
-        {ticks(timeline, TEN_MINUTES_US).map((at_us) => (
+        {labelled(timeline).map((at_us) => (
           <span key={at_us} style={{ left: percent(at_us) }}>
             {timeOfDay(at_us).slice(0, 5)}
           </span>
