@@ -12,7 +12,6 @@ from tests.console.fake_gateway import FakeGateway
 ROOT: Final = Path(__file__).resolve().parents[2]
 CHROMIUM: Final = "/usr/bin/chromium"
 DIST: Final = ROOT / "web" / "dist"
-SCREENSHOTS: Final = ROOT / ".cache" / "screenshots"
 AXE: Final = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 DEADLINE_MS: Final = 15_000
 ARGUMENTS: Final = ("--no-sandbox", "--disable-dev-shm-usage")
@@ -93,9 +92,3 @@ def open_console(browser: Browser, gateway: FakeGateway) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert errors == []
-
-
-@pytest.fixture(scope="session")
-def screenshots() -> Path:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    return SCREENSHOTS

@@ -1,7 +1,5 @@
 """Everybody can use it: axe, contrast, motion, Hangul that is not cut."""
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -83,15 +81,3 @@ def test_the_language_is_one_press_away_and_stays(open_console: Open) -> None:
     expect(page.locator("#list-title")).to_have_text("Alerts")
     page.reload()
     expect(page.locator("#list-title")).to_have_text("Alerts")
-
-
-def test_a_picture_of_the_console_during_an_alert(open_console: Open, gateway: FakeGateway, screenshots: Path) -> None:
-    """Looked at by people: what happened, where, how long ago, what to press."""
-    for role in ("operator", "supervisor"):
-        page = open_console(role)
-        if role == "operator":
-            _alerts(gateway)
-        page.locator(".tile[data-picture=video] .chip.live").wait_for()
-        page.wait_for_function("() => document.querySelector('.tile video').currentTime > 0.5")
-        page.screenshot(path=screenshots / f"console-{role}.png")
-        assert (screenshots / f"console-{role}.png").stat().st_size > 20_000

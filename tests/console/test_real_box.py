@@ -133,10 +133,10 @@ def test_a_real_h265_camera_says_why_and_shows_a_still(box: RealBox, open_real: 
 
 
 def test_playback_of_real_footage_crosses_the_gap_a_killed_ingest_left(box: RealBox, open_real: Open) -> None:
-    box.wait_until(lambda: _footage_us(box) > 12 * US, 60)
+    box.wait_until(lambda: _footage_us(box) > 8 * US, 60)
     killed_us = box.clock.now_us()
     os.kill(box.endpoints.processes["ingest"], signal.SIGKILL)
-    box.wait_until(lambda: _footage_us(box, since_us=killed_us) > 10 * US, 90)
+    box.wait_until(lambda: _footage_us(box, since_us=killed_us) > 6 * US, 90)
     hole = _hole(box, killed_us)
     assert hole.cause == "ingest_restart"
     page = open_real("supervisor")
