@@ -230,11 +230,12 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
         return;
       }
       const jumped =
-        at_us != null && !video.current.seeking && in_gap_ms.current === 0
+        at_us != null && !video.current.seeking
           ? missingBetween(timeline, head_us.value - GAP_NEAR_US, at_us + GAP_NEAR_US)
           : undefined;
       if (jumped && jumped.from_us !== told_us.current) {
-        // Over a short gap hls.js jumps at once: stop, so that nobody takes what follows for what came next.
+        // Over a short gap hls.js jumps at once, or after a moment in it: stop for the rest of the time, so that
+        // nobody takes what follows for what came next.
         crossed.current = true;
         told_us.current = jumped.from_us;
         head_us.value = Math.max(head_us.value, jumped.from_us);
