@@ -16,7 +16,6 @@ from aiohttp import WSMsgType, web
 from services.contracts import codec
 from services.contracts.console import (
     CLOSE_RESTART,
-    CLOSE_SEND_STALLED,
     CLOSE_SESSION_ENDED,
     Bye,
     ConsoleSays,
@@ -111,7 +110,10 @@ class AlertStream:
 
     async def close(self) -> None:
         """Tell every console to come back: this replica stops."""
-        await asyncio.gather(*(console.bye("restart", CLOSE_RESTART) for console in tuple(self._consoles)))
+        byes = [console.bye("restart", CLOSE_RESTART) for console in tuple(self._consoles)]
+        for error in await asyncio.gather(*byes, return_exceptions=True):
+            if error is not None:
+                log.error("alert_stream.bye_failed", error=type(error).__name__)
 
     def resumes(self, cursor: Cursor | None) -> list[Held] | None:
         """Return what changed since a cursor, or None where a snapshot is due."""
@@ -217,7 +219,6 @@ class Console:
         except TimeoutError:
             self._stream.metrics.consoles_stalled.inc()
             log.warning("alert_stream.stalled", console_id=self._hello.console_id, queued=len(self.queue))
-            await self._close(CLOSE_SEND_STALLED)
         except (ConnectionError, RuntimeError):
             # The socket went away between two frames; the reader sees the same and ends.
             await self._close(CLOSE_RESTART)
@@ -279,8 +280,8 @@ class Console:
                 )
 
     async def _send(self, frame: msgspec.Struct) -> None:
-        async with asyncio.timeout(self._stream.send_s):
-            await self._socket.send_frame(codec.encode(frame), WSMsgType.TEXT)
+        encoded, deadline_s = codec.encode(frame), self._stream.send_s
+        await sockets.send(self._socket, self._transport, encoded, WSMsgType.TEXT, deadline_s=deadline_s)
 
     async def _close(self, code: int) -> None:
         if not await sockets.close(self._socket, self._transport, code):

@@ -21,7 +21,6 @@ from services.contracts import codec
 from services.contracts.audit import Access, AccessResult
 from services.contracts.console import (
     CLOSE_RESTART,
-    CLOSE_SEND_STALLED,
     CLOSE_SESSION_ENDED,
     LiveClientSays,
     LiveErr,
@@ -68,8 +67,10 @@ class LiveRelay:
         access_log: AccessLog,
         clock: Clock,
         metrics: GatewayMetrics,
+        send_s: float = SEND_S,
     ) -> None:
         self.clock = clock
+        self.send_s = send_s
         self.metrics = metrics
         self._city = city
         self._claims = claims
@@ -102,7 +103,10 @@ class LiveRelay:
 
     async def close(self) -> None:
         """End every window and feed: this replica stops."""
-        await asyncio.gather(*(window.close(CLOSE_RESTART) for window in tuple(self._windows)))
+        closing = (window.close(CLOSE_RESTART) for window in tuple(self._windows))
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if error is not None:
+                log.error("live_relay.close_failed", error=type(error).__name__)
         for _, task in self._feeds.values():
             task.cancel()
         await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
@@ -308,7 +312,6 @@ class Window:
                     pass
         except TimeoutError:
             log.warning("live_relay.stalled", account=self._caller.account)
-            await self.close(CLOSE_SEND_STALLED)
         except (ConnectionError, RuntimeError):
             # The socket went away between two frames; the reader ends for the same reason.
             await self.close(CLOSE_RESTART)
@@ -334,8 +337,8 @@ class Window:
         return sent
 
     async def _send(self, item: LiveText | Media, number: int = 0) -> None:
-        async with asyncio.timeout(SEND_S):
-            if isinstance(item, Media):
-                await self._socket.send_frame(item.frame(number), WSMsgType.BINARY)
-            else:
-                await self._socket.send_frame(codec.encode(item), WSMsgType.TEXT)
+        if isinstance(item, Media):
+            frame, kind = item.frame(number), WSMsgType.BINARY
+        else:
+            frame, kind = codec.encode(item), WSMsgType.TEXT
+        await sockets.send(self._socket, self._transport, frame, kind, deadline_s=self._relay.send_s)

@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 from aiohttp import WSMsgType, web
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from services.contracts import codec
 from services.contracts.alert import Alert
@@ -74,12 +75,14 @@ class LivePort:
         self.authorization.append(request.headers.get("Authorization"))
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        async for message in socket:
-            assert json.loads(message.data)["op"] == "sub"
-            await socket.send_str(codec.encode(LiveInit(ch=0, codec="avc1.640028")).decode())
-            await socket.send_bytes(LIVE_HEADER.pack(1, LIVE_INIT, 0, 0, 0) + b"init")
-            self.sockets.append(socket)
-        self.sockets = [one for one in self.sockets if one is not socket]
+        try:
+            async for message in socket:
+                assert json.loads(message.data)["op"] == "sub"
+                await socket.send_str(codec.encode(LiveInit(ch=0, codec="avc1.640028")).decode())
+                await socket.send_bytes(LIVE_HEADER.pack(1, LIVE_INIT, 0, 0, 0) + b"init")
+                self.sockets.append(socket)
+        finally:
+            self.sockets = [one for one in self.sockets if one is not socket]
         return socket
 
     async def fragment(self, seq: int, *, key: bool = False, capture_us: int | None = None, size: int = 8) -> None:
@@ -200,7 +203,7 @@ class Rig:
         **options: Any,
     ) -> tuple[int, Any, Mapping[str, str]]:  # fmt: skip
         sent = {**(self.bearer(role) if role else {}), **(headers or {})}
-        async with self.http.request(method, f"{self.url}{path}", headers=sent, **options) as answer:
+        async with self.http.request(method, URL(f"{self.url}{path}", encoded=True), headers=sent, **options) as answer:
             content = await answer.read()
             return answer.status, json.loads(content) if content[:1] in b"{[" and content else content, answer.headers
 
