@@ -15,7 +15,6 @@ from functools import partial
 
 import aiohttp
 import structlog
-from prometheus_client import CollectorRegistry
 
 from services.contracts.topics import OPERATOR_COMMANDS
 from services.gateway import bundle, feed
@@ -51,7 +50,7 @@ async def run(
     kafka: Kafka,
     context: ServiceContext,
     *,
-    registry: CollectorRegistry = REGISTRY,
+    metrics: GatewayMetrics | None = None,
     on_port: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """Serve until told to stop; consoles are told to come back before the doors close.
@@ -62,7 +61,7 @@ async def run(
         StoppedEarly: told to stop while it still waited for Kafka.
     """
     clock = context.clock
-    metrics = GatewayMetrics(registry)
+    metrics = metrics or GatewayMetrics(REGISTRY)
     view, city = AlertView(), City()
     identity = Identity.from_settings(settings.identity, clock=clock)
     claims = ClaimsLog(kafka, clock)

@@ -28,6 +28,7 @@ from services.contracts.device import Device
 from services.contracts.envelope import Envelope
 from services.contracts.topics import TOPICS
 from services.gateway import app
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
 from services.runtime.clock import FakeClock
 from services.runtime.identity import DemoIssuer, Role
@@ -135,7 +136,11 @@ class Rig:
         self.registry = CollectorRegistry()
         self.ports.clear()
         run = app.run(
-            self.settings(), kafka or self.kafka, self.context, registry=self.registry, on_port=self.ports.append
+            self.settings(),
+            kafka or self.kafka,
+            self.context,
+            metrics=GatewayMetrics(self.registry),
+            on_port=self.ports.append,
         )
         return asyncio.create_task(run)
 
