@@ -26,7 +26,7 @@ from services.runtime.identity import Caller
 from services.runtime.kafka_port import Record
 from tests.integration.gateway.rig import BODY, frames, port_of, until
 
-SEND_S = 0.3
+SEND_S = 1.0
 OPERATOR = Caller(account="op-kim", role="operator", jurisdictions=("11440",))
 
 
