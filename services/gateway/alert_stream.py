@@ -16,7 +16,6 @@ from aiohttp import WSMsgType, web
 from services.contracts import codec
 from services.contracts.console import (
     CLOSE_RESTART,
-    CLOSE_SEND_STALLED,
     CLOSE_SESSION_ENDED,
     Bye,
     ConsoleSays,
@@ -31,6 +30,7 @@ from services.contracts.console import (
     SnapshotEnd,
 )
 from services.contracts.errors import MalformedMessage
+from services.gateway import sockets
 from services.gateway.console_queue import ConsoleQueue
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.session import session_ended
@@ -61,9 +61,11 @@ class AlertStream:
     """The consoles of this replica. `publish` is called for every change of an alert."""
 
     def __init__(
-        self, *, view: AlertView, cluster: str, clock: Clock, receipts: ReceiptSink, metrics: GatewayMetrics
-    ) -> None:
+        self, *, view: AlertView, cluster: str, clock: Clock, receipts: ReceiptSink, metrics: GatewayMetrics,
+        send_s: float = SEND_S,
+    ) -> None:  # fmt: skip
         self.view = view
+        self.send_s = send_s
         self.clock = clock
         self.metrics = metrics
         self._cluster = cluster
@@ -92,7 +94,7 @@ class AlertStream:
         hello = await _hello(socket)
         if hello is None:
             return socket
-        console = Console(self, socket, caller, hello)
+        console = Console(self, socket, caller, hello, transport=request.transport)
         await self._catch_up(hello.cursor)
         self._consoles.add(console)
         console.begin()
@@ -108,7 +110,10 @@ class AlertStream:
 
     async def close(self) -> None:
         """Tell every console to come back: this replica stops."""
-        await asyncio.gather(*(console.bye("restart", CLOSE_RESTART) for console in tuple(self._consoles)))
+        byes = [console.bye("restart", CLOSE_RESTART) for console in tuple(self._consoles)]
+        for error in await asyncio.gather(*byes, return_exceptions=True):
+            if error is not None:
+                log.error("alert_stream.bye_failed", error=type(error).__name__)
 
     def resumes(self, cursor: Cursor | None) -> list[Held] | None:
         """Return what changed since a cursor, or None where a snapshot is due."""
@@ -129,8 +134,12 @@ class AlertStream:
 class Console:
     """One window. Made when it has said hello, gone with its socket; never used again."""
 
-    def __init__(self, stream: AlertStream, socket: web.WebSocketResponse, caller: Caller, hello: Hello) -> None:
+    def __init__(
+        self, stream: AlertStream, socket: web.WebSocketResponse, caller: Caller, hello: Hello,
+        *, transport: asyncio.Transport | None,
+    ) -> None:  # fmt: skip
         self.queue = ConsoleQueue()
+        self._transport = transport
         self._stream = stream
         self._socket = socket
         self._caller = caller
@@ -158,7 +167,8 @@ class Console:
 
     async def run(self, receipts: ReceiptSink) -> None:
         """Read and write until either ends."""
-        writer = asyncio.create_task(self._write())
+        writer = asyncio.create_task(self._write(), name="alert_stream")
+        sockets.cut_when_writer_fails(writer, self._transport)
         try:
             await self._read(receipts, writer)
         finally:
@@ -168,7 +178,10 @@ class Console:
     async def bye(self, reason: str, code: int) -> None:
         """Say good-bye and close; a socket that takes nothing is cut."""
         retry_ms = 500 + random.randrange(1500)  # noqa: S311 - spreads reconnects, no secret
-        await self._send(Bye(seq=self._next_seq(), reason=reason, retry_ms=retry_ms))
+        try:
+            await self._send(Bye(seq=self._next_seq(), reason=reason, retry_ms=retry_ms))
+        except (TimeoutError, ConnectionError, RuntimeError) as error:
+            log.info("alert_stream.bye_unsaid", console_id=self._hello.console_id, reason=type(error).__name__)
         await self._close(code)
 
     async def _read(self, receipts: ReceiptSink, writer: asyncio.Task[None]) -> None:
@@ -206,7 +219,6 @@ class Console:
         except TimeoutError:
             self._stream.metrics.consoles_stalled.inc()
             log.warning("alert_stream.stalled", console_id=self._hello.console_id, queued=len(self.queue))
-            await self._close(CLOSE_SEND_STALLED)
         except (ConnectionError, RuntimeError):
             # The socket went away between two frames; the reader sees the same and ends.
             await self._close(CLOSE_RESTART)
@@ -268,14 +280,11 @@ class Console:
                 )
 
     async def _send(self, frame: msgspec.Struct) -> None:
-        async with asyncio.timeout(SEND_S):
-            await self._socket.send_frame(codec.encode(frame), WSMsgType.TEXT)
+        encoded, deadline_s = codec.encode(frame), self._stream.send_s
+        await sockets.send(self._socket, self._transport, encoded, WSMsgType.TEXT, deadline_s=deadline_s)
 
     async def _close(self, code: int) -> None:
-        try:
-            async with asyncio.timeout(1.0):
-                await self._socket.close(code=code)
-        except (TimeoutError, ConnectionError, RuntimeError):
+        if not await sockets.close(self._socket, self._transport, code):
             log.info("alert_stream.cut", console_id=self._hello.console_id, code=code)
 
     def _next_seq(self) -> int:

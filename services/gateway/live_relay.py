@@ -8,6 +8,7 @@ other. Protocol: console.md 4.4.
 import asyncio
 import uuid
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -20,7 +21,6 @@ from services.contracts import codec
 from services.contracts.audit import Access, AccessResult
 from services.contracts.console import (
     CLOSE_RESTART,
-    CLOSE_SEND_STALLED,
     CLOSE_SESSION_ENDED,
     LiveClientSays,
     LiveErr,
@@ -29,6 +29,7 @@ from services.contracts.console import (
     Sub,
     Unsub,
 )
+from services.gateway import sockets
 from services.gateway.city import City
 from services.gateway.live_channels import Feed, FeedKey, LiveText, Media, WatchedChannel, for_channel, read_media
 from services.gateway.metrics import GatewayMetrics
@@ -36,6 +37,7 @@ from services.gateway.session import session_ended
 from services.runtime.access_log import AccessLog
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock
+from services.runtime.errors import RetryLater
 from services.runtime.identity import Caller
 from services.runtime.retry import BackOff
 
@@ -65,8 +67,10 @@ class LiveRelay:
         access_log: AccessLog,
         clock: Clock,
         metrics: GatewayMetrics,
+        send_s: float = SEND_S,
     ) -> None:
         self.clock = clock
+        self.send_s = send_s
         self.metrics = metrics
         self._city = city
         self._claims = claims
@@ -87,7 +91,7 @@ class LiveRelay:
         """Serve one window until it or its session ends."""
         socket = web.WebSocketResponse(heartbeat=15.0, compress=False, max_msg_size=64 * 1024)
         await socket.prepare(request)
-        window = Window(self, socket, caller, origin=request.remote or "")
+        window = Window(self, socket, caller, origin=request.remote or "", transport=request.transport)
         self._windows.add(window)
         self.metrics.live_windows.set(len(self._windows))
         try:
@@ -99,7 +103,10 @@ class LiveRelay:
 
     async def close(self) -> None:
         """End every window and feed: this replica stops."""
-        await asyncio.gather(*(window.close(CLOSE_RESTART) for window in tuple(self._windows)))
+        closing = (window.close(CLOSE_RESTART) for window in tuple(self._windows))
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if error is not None:
+                log.error("live_relay.close_failed", error=type(error).__name__)
         for _, task in self._feeds.values():
             task.cancel()
         await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
@@ -124,7 +131,9 @@ class LiveRelay:
         held = self._feeds.get(key)
         if held is None:
             feed = Feed(key=key)
-            held = self._feeds[key] = (feed, asyncio.create_task(self._read(feed)))
+            task = asyncio.create_task(self._read(feed), name="live feed")
+            task.add_done_callback(partial(self._feed_ended, feed))
+            held = self._feeds[key] = (feed, task)
             self.metrics.live_feeds.set(len(self._feeds))
         feed = held[0]
         feed.watchers.add(channel)
@@ -133,7 +142,19 @@ class LiveRelay:
     def leave(self, feed: Feed, channel: WatchedChannel) -> None:
         """End a channel's watching; the last one closes the feed."""
         feed.watchers.discard(channel)
-        if not feed.watchers and feed.key in self._feeds:
+        if not feed.watchers:
+            self._forget(feed)
+
+    def _feed_ended(self, feed: Feed, task: asyncio.Task[None]) -> None:
+        """Forget a feed that ended by a mistake of ours, so that the next window opens it anew."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("live_relay.feed_failed", camera_id=feed.key.camera_id, exc_info=error)
+        self._say(feed, LiveErr(ch=0, code="not_recording"))
+        self._forget(feed)
+
+    def _forget(self, feed: Feed) -> None:
+        if feed.key in self._feeds and self._feeds[feed.key][0] is feed:
             self._feeds.pop(feed.key)[1].cancel()
             self.metrics.live_feeds.set(len(self._feeds))
 
@@ -164,7 +185,14 @@ class LiveRelay:
                 try:
                     await self._read_from(claim.live_url, feed)
                     attempt = 0
-                except (aiohttp.ClientError, TimeoutError, OSError, ValueError, msgspec.DecodeError) as error:
+                except (
+                    aiohttp.ClientError,
+                    TimeoutError,
+                    OSError,
+                    ValueError,
+                    RetryLater,
+                    msgspec.DecodeError,
+                ) as error:
                     log.info("live_relay.feed_lost", camera_id=feed.key.camera_id, reason=type(error).__name__)
             self._say(feed, LiveErr(ch=0, code="not_recording"))
             await self.clock.sleep(_BACK_OFF.wait_s(max(1, attempt), self._random))
@@ -205,8 +233,12 @@ class LiveRelay:
 class Window:
     """One socket with its channels; one writer, which takes from each channel in turn."""
 
-    def __init__(self, relay: LiveRelay, socket: web.WebSocketResponse, caller: Caller, *, origin: str) -> None:
+    def __init__(
+        self, relay: LiveRelay, socket: web.WebSocketResponse, caller: Caller, *, origin: str,
+        transport: asyncio.Transport | None,
+    ) -> None:  # fmt: skip
         self._relay = relay
+        self._transport = transport
         self._socket = socket
         self._caller = caller
         self._origin = origin
@@ -215,7 +247,8 @@ class Window:
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
-        writer = asyncio.create_task(self._write())
+        writer = asyncio.create_task(self._write(), name="live_relay")
+        sockets.cut_when_writer_fails(writer, self._transport)
         try:
             async for message in self._socket:
                 if message.type is not WSMsgType.TEXT or not self._hear(message.data):
@@ -228,10 +261,7 @@ class Window:
                 self._unsubscribe(number)
 
     async def close(self, code: int) -> None:
-        try:
-            async with asyncio.timeout(1.0):
-                await self._socket.close(code=code)
-        except (TimeoutError, ConnectionError, RuntimeError):
+        if not await sockets.close(self._socket, self._transport, code):
             log.info("live_relay.cut", account=self._caller.account, code=code)
 
     def _hear(self, text: str) -> bool:
@@ -282,7 +312,6 @@ class Window:
                     pass
         except TimeoutError:
             log.warning("live_relay.stalled", account=self._caller.account)
-            await self.close(CLOSE_SEND_STALLED)
         except (ConnectionError, RuntimeError):
             # The socket went away between two frames; the reader ends for the same reason.
             await self.close(CLOSE_RESTART)
@@ -308,8 +337,8 @@ class Window:
         return sent
 
     async def _send(self, item: LiveText | Media, number: int = 0) -> None:
-        async with asyncio.timeout(SEND_S):
-            if isinstance(item, Media):
-                await self._socket.send_frame(item.frame(number), WSMsgType.BINARY)
-            else:
-                await self._socket.send_frame(codec.encode(item), WSMsgType.TEXT)
+        if isinstance(item, Media):
+            frame, kind = item.frame(number), WSMsgType.BINARY
+        else:
+            frame, kind = codec.encode(item), WSMsgType.TEXT
+        await sockets.send(self._socket, self._transport, frame, kind, deadline_s=self._relay.send_s)

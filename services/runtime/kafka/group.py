@@ -166,8 +166,9 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 partitions = await self._looked_up(client, raws)
                 async with asyncio.timeout(self._settings.assigned_s):
                     return await self._listener.assigned(partitions)
-            except RetryLater as error:
-                log.warning("kafka.assignment_waits", group=self._name, error=str(error))
+            except (RetryLater, TimeoutError) as error:
+                # A broker away for longer than the deadline is no reason to end: the same question again.
+                log.warning("kafka.assignment_waits", group=self._name, error=str(error) or type(error).__name__)
                 await self._clock.sleep(TRY_AGAIN_S)
 
     async def _looked_up(self, client: Any, raws: Sequence[TopicPartition]) -> list[Assigned]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.alerting import commands
 from services.alerting.change import Cause
 from services.alerting.correlator import Decision, Heard, Weighed, correlate
 from services.alerting.evidence import Reach
@@ -54,11 +55,24 @@ class Desk:
     state: PartitionState = field(default_factory=lambda: PartitionState(AckLimits()))
     reach: Reach = field(default_factory=Reach)
 
-    def say(self, said: AlarmRaised, event_id: str, *, now_us: int | None = None) -> Decision:
+    def say(
+        self, said: AlarmRaised, event_id: str, *, now_us: int | None = None, source: str = "/city/11440/bells/bell-1"
+    ) -> Decision:
         weighed = Weighed(urgency=prioritise(said), pictures=(), reach=self.reach)
-        decision = correlate(heard(said, event_id), self.state, weighed, said.received_us if now_us is None else now_us)
+        decision = correlate(
+            heard(said, event_id, source=source), self.state, weighed, said.received_us if now_us is None else now_us
+        )
         for change in decision.changes:
             self.state.put(change.alert)
+        return decision
+
+    def ask(self, said: OperatorCommand, *, now_us: int = NOW_US) -> commands.Decision:
+        """Let the alert a command is about answer it."""
+        alert = self.state.get(said.target.id)
+        assert alert is not None
+        decision = commands.decide(alert, commands.Asked(said, Cause(event_id=said.command_id), now_us))
+        if decision.change is not None:
+            self.state.put(decision.change.alert)
         return decision
 
     @property

@@ -1,11 +1,5 @@
 """The whole service on the in-memory Kafka: what stands in the topics after a press, a command, a crash."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Any
-
-import pytest
-
 from services.contracts import codec
 from services.contracts.alarm import AlarmCleared, AlarmRaised
 from services.contracts.alert import Alert, PartitionFence
@@ -15,8 +9,7 @@ from services.contracts.device import Device
 from services.contracts.envelope import Envelope
 from services.contracts.topics import TOPICS
 from services.runtime.clock import settle
-from services.runtime.kafka_port import Outgoing, Placed, Producer, ProducerProfile, TopicSpec
-from services.runtime.memory_kafka import MemoryKafka
+from services.runtime.kafka_port import Outgoing, Placed, TopicSpec
 from tests.unit.alerting.alarms import alarm, command, device
 from tests.unit.alerting.world import PARTITIONS, TRACE, World
 
@@ -276,88 +269,6 @@ async def test_two_members_share_the_partitions_and_the_second_restores_what_the
         world.context = first
     fences = [one for one in world.decoded("alerts") if isinstance(one[1], PartitionFence)]
     assert len(fences) >= 3
-
-
-class Crash(Exception):
-    """The process ends here."""
-
-
-class Faulty:
-    """A Kafka whose producer breaks off at its n-th call, before or after the record stands in the log."""
-
-    def __init__(self, kafka: MemoryKafka, *, at: int, after: bool) -> None:
-        self._kafka = kafka
-        self.calls = 0
-        self.at = at
-        self.after = after
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._kafka, name)
-
-    @asynccontextmanager
-    async def producer(self, profile: ProducerProfile) -> AsyncIterator[Producer]:
-        async with self._kafka.producer(profile) as producer:
-            yield _FaultyProducer(producer, self)
-
-    def count(self) -> bool:
-        self.calls += 1
-        return self.calls == self.at
-
-
-class _FaultyProducer:
-    def __init__(self, producer: Producer, faulty: Faulty) -> None:
-        self._producer = producer
-        self._faulty = faulty
-
-    async def send(self, record: Outgoing) -> Placed:
-        crashes = self._faulty.count()
-        if crashes and not self._faulty.after:
-            raise Crash
-        placed = await self._producer.send(record)
-        if crashes:
-            raise Crash
-        return placed
-
-    def partition_for(self, topic: str, key: str) -> int:
-        return self._producer.partition_for(topic, key)
-
-    def statistics(self) -> Mapping[str, int]:
-        return self._producer.statistics()
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before the log has it", "after the log has it"])
-@pytest.mark.parametrize("at", range(5, 17))
-async def test_a_crash_at_any_send_loses_no_alarm_and_makes_no_second_alert(world: World, at: int, after: bool) -> None:
-    """Two bells are pressed, one is acknowledged; the process dies at one send and comes back."""
-    faulty = Faulty(world.kafka, at=at, after=after)
-    task = world.start(faulty)
-    await world.until(lambda: world.context.readiness()[0] or task.done())
-    world.press("p-1")
-    other = alarm(at_us=world.clock.now_us(), device=device(device_id="bell-2"))
-    world.press("p-2", body=other, source="bell-2")
-    with suppress(AssertionError):
-        await world.until(lambda: task.done() or len(world.newest()) == 2, steps=100)
-    acked = next((one for one in world.newest().values() if one.device.device_id == "bell-1"), None)
-    if acked is not None:
-        world.say(command(acked, "ack"))
-    with suppress(AssertionError):
-        await world.until(task.done, steps=150)
-    task.cancel()
-    await world.until(task.done, step_s=0.5)
-    async with world.running():
-        await world.until(lambda: len(world.newest()) == 2)
-        await world.clock.advance(1.5)
-        await settle(100)
-        if acked is None:
-            acked = next(one for one in world.newest().values() if one.device.device_id == "bell-1")
-            world.say(command(acked, "ack"))
-        await world.until(lambda: world.newest()[acked.alert_id].isa.state == "ACKED")
-        await world.until(lambda: all(not one.isa.active for one in world.newest().values()))
-    for alert_id, alert in world.newest().items():
-        written = {envelope.id: body for envelope, body in world.events() if body.alert_id == alert_id}
-        assert sorted(body.version for body in written.values()) == list(range(1, alert.version + 1))
-        assert [body.change for body in written.values()].count("created") == 1
-    assert len(world.newest()) == 2
 
 
 async def test_a_clear_that_is_read_again_does_not_clear_the_next_occurrence(world: World) -> None:

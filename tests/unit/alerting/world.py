@@ -35,6 +35,7 @@ class World:
     kafka: MemoryKafka = field(init=False)
     metrics: AlertingMetrics = field(init=False)
     context: ServiceContext = field(init=False)
+    settings: AlertingSettings = field(default_factory=AlertingSettings)
 
     def __post_init__(self) -> None:
         self.kafka = MemoryKafka(clock=self.clock)
@@ -60,7 +61,7 @@ class World:
     def start(self, kafka: Any = None) -> asyncio.Task[None]:
         self.context = ServiceContext("alerting", clock=self.clock)
         self.metrics = AlertingMetrics(CollectorRegistry())
-        return asyncio.create_task(app.run(AlertingSettings(), kafka or self.kafka, self.context, self.metrics))
+        return asyncio.create_task(app.run(self.settings, kafka or self.kafka, self.context, self.metrics))
 
     async def until(self, condition: Any, *, step_s: float = 0.01, steps: int = 400) -> None:
         for _ in range(steps):

@@ -175,9 +175,10 @@ async def test_a_rebalance_meanwhile_cancels_it_and_revokes_nothing() -> None:
     assert harness.listener.events == ["assigned 2", "assigned 1", "revoked 1"]
 
 
-async def test_a_service_that_says_later_is_asked_again() -> None:
+@pytest.mark.parametrize("error", [RetryLater("the log is away"), TimeoutError()], ids=["later", "not in time"])
+async def test_a_service_that_could_not_take_up_its_partitions_is_asked_again(error: Exception) -> None:
     harness = Harness()
-    harness.listener.errors = [RetryLater("the log is away")]
+    harness.listener.errors = [error]
     await harness.opened()
     assert harness.consumer.paused == set(RAWS)
     await harness.clock.advance(1)
