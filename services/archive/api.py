@@ -22,6 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from services.archive import footage, playlist, timeline
 from services.archive.audit import Audit
+from services.archive.cameras import Cameras
 from services.archive.clip import Contained, cut
 from services.archive.history import History, Source
 from services.archive.metrics import ArchiveMetrics
@@ -33,6 +34,7 @@ from services.contracts.envelope import from_rfc3339
 from services.contracts.units import StreamName, UtcMicroseconds
 from services.runtime.clock import Clock
 from services.runtime.http_server import (
+    Refusal,
     RequestIdKey,
     TraceparentKey,
     caller_of,
@@ -77,6 +79,7 @@ class ArchiveApi:
         self,
         *,
         history: History,
+        cameras: Cameras,
         audit: Audit,
         pool: Executor,
         clip_dir: Path,
@@ -85,6 +88,7 @@ class ArchiveApi:
         metrics: ArchiveMetrics,
     ) -> None:
         self._history = history
+        self._cameras = cameras
         self._audit = audit
         self._pool = pool
         self._clip_dir = clip_dir
@@ -141,7 +145,7 @@ class ArchiveApi:
 
     async def init(self, request: web.Request) -> web.StreamResponse:
         """Serve an init by its digest; it holds no picture."""
-        self._check_role(request, "range_read")
+        self._admit(request, "range_read")
         find = partial(self._history.find_init, request.match_info["camera_id"], request.match_info["digest"])
         found = await self._read(find)
         if found is None:
@@ -227,17 +231,24 @@ class ArchiveApi:
 
     # --- who may look, and the record of it ----------------------------------------------------
 
-    def _check_role(self, request: web.Request, action: AccessAction) -> None:
-        role = caller_of(request).role
-        if role not in MAY_LOOK:
-            camera_id = request.match_info["camera_id"]
+    def _admit(self, request: web.Request, action: AccessAction) -> None:
+        """Let a look go on, or note and refuse it. Another jurisdiction's camera does not exist."""
+        caller, camera_id = caller_of(request), request.match_info["camera_id"]
+        refusal: Refusal | None = None
+        if caller.role not in MAY_LOOK:
+            refusal = refuse(403, f"the role {caller.role} may not see recorded pictures")
+        else:
+            whose = self._cameras.jurisdiction(camera_id)
+            if whose is None or not caller.may_see(whose):
+                refusal = refuse(404, "there is no such camera")
+        if refusal is not None:
             self._write(request, action, camera_id, purpose=request.query.get("purpose", ""), result="denied")
-            raise refuse(403, f"the role {role} may not see recorded pictures")
+            raise refusal
         if self._audit.full:
             raise refuse(503, "looks cannot be noted now, so none is allowed: Kafka is away")
 
     def _look(self, request: web.Request, action: AccessAction, *, longest_us: int | None) -> Look:
-        self._check_role(request, action)
+        self._admit(request, action)
         purpose = request.query.get("purpose", "").strip()
         if not purpose or len(purpose) > PURPOSE_CHARS_MAX:
             raise refuse(422, f"purpose is missing: say why, in at most {PURPOSE_CHARS_MAX} characters")

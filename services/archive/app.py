@@ -3,6 +3,7 @@
 video -> segmenter -> scratch (read meanwhile by open_tail) -> writer -> store, then catalog -> commit
 streams, audit -> keeper -> catalog
 timeline, playlist, clip <- footage <- history <- open_tail, catalog, store; every look -> audit
+whose a camera is <- cameras <- registry, catalog
 
 `video` has a consumer, a thread and an event loop of its own: its fetches and hashes must not delay
 the other topics or the API (kafka.md 3, guard 13).
@@ -16,11 +17,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
 from services.archive.alarms import SystemAlarms
 from services.archive.api import ArchiveApi
 from services.archive.audit import Audit
+from services.archive.cameras import Cameras
 from services.archive.catalog import Catalog, sqlite_url
 from services.archive.history import History
 from services.archive.keeper import TOPICS, Keeper
@@ -41,7 +41,9 @@ from services.runtime.http_server import make_app, serve
 from services.runtime.identity import Identity
 from services.runtime.kafka_port import GroupProfile, Kafka, ProducerProfile
 from services.runtime.metrics import REGISTRY, version
+from services.runtime.registry import follow_registry
 from services.runtime.service import LoopThread, ServiceContext
+from services.runtime.waits import beside
 
 VIDEO_GROUP: Final = "archive.video"
 RECORDS_GROUP: Final = "archive.records"
@@ -70,14 +72,14 @@ async def run(
     context: ServiceContext,
     *,
     video_kafka: Kafka | None = None,
-    registry: CollectorRegistry = REGISTRY,
+    metrics: ArchiveMetrics | None = None,
     on_port: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """Run archive until the context says stop.
 
     `video_kafka` is used on the thread of `video`; without it, as in tests, `video` is read on this loop.
     """
-    parts = make_parts(settings, context.clock, registry)
+    parts = make_parts(settings, context.clock, metrics or ArchiveMetrics(REGISTRY))
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_record_somewhere(parts, kafka, video_kafka, context), name="archive-video")
@@ -87,7 +89,7 @@ async def run(
         parts.catalog.close()
 
 
-def make_parts(settings: ArchiveSettings, clock: Clock, registry: CollectorRegistry) -> Parts:
+def make_parts(settings: ArchiveSettings, clock: Clock, metrics: ArchiveMetrics) -> Parts:
     """Open store and catalog.
 
     Raises:
@@ -104,7 +106,7 @@ def make_parts(settings: ArchiveSettings, clock: Clock, registry: CollectorRegis
         tail=tail,
         history=History(catalog=catalog, store=store, tail=tail, clock=clock),
         clock=clock,
-        metrics=ArchiveMetrics(registry),
+        metrics=metrics,
         registry_version=version(),
     )
 
@@ -177,8 +179,11 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
         async with kafka.producer(ProducerProfile.RECORDS) as producer:
             access_log = AccessLog(producer, clock=parts.clock, service=settings.name)
             audit = Audit(access_log)
+            cameras = Cameras(parts.catalog, pool)
+            registry = follow_registry(kafka, settings.pool, clock=parts.clock, on_standing=cameras.learn)
             ArchiveApi(
                 history=parts.history,
+                cameras=cameras,
                 audit=audit,
                 pool=pool,
                 clip_dir=settings.clip_dir,
@@ -186,8 +191,13 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
                 clock=parts.clock,
                 metrics=parts.metrics,
             ).add_to(app)
-            async with serve(app, settings.listen) as port, _audited(audit, access_log, parts.clock):
+            async with (
+                serve(app, settings.listen) as port,
+                _audited(audit, access_log, parts.clock),
+                beside(registry, name="archive-registry"),
+            ):
                 on_port(port)
+                context.status("cameras", cameras.status)
                 context.status("catalog", parts.catalog.counts)
                 context.status("store", lambda: {"worm": parts.store.capabilities().worm})
                 context.ready(ready=True)

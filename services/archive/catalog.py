@@ -2,11 +2,11 @@
 
 All calls block; `Catalog` is used from archive's own threads (one writes, several read). Times are whole
 microseconds UTC, ranges half-open. Offsets of fragments never come here: they live in each object's
-`mfra`. No row is ever changed but a gap's end and repair.
+`mfra`. No row is ever changed but a gap's end and repair, and whose a camera is.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -117,6 +117,12 @@ access_log: Final = sa.Table(
     sa.Column("trace_id", sa.Text),
     sa.Index("access_log_by_time", "at_us"),
     sa.Index("access_log_by_camera", "camera_id", "at_us"),
+)
+cameras: Final = sa.Table(
+    "cameras",
+    metadata,
+    sa.Column("camera_id", sa.Text, primary_key=True),
+    sa.Column("jurisdiction", sa.Text, nullable=False),
 )
 
 
@@ -269,6 +275,20 @@ class Catalog:
             row["event_id"] = event_id
         connection.execute(self._insert(table).values(**row).on_conflict_do_nothing())
 
+    def keep_cameras(self, jurisdictions: Mapping[str, str]) -> None:
+        """Remember whose cameras are; one that is there gets its new jurisdiction."""
+        rows = [{"camera_id": camera_id, "jurisdiction": whose} for camera_id, whose in jurisdictions.items()]
+        insert = self._insert(cameras)
+        statement = insert.on_conflict_do_update(
+            index_elements=["camera_id"], set_={"jurisdiction": insert.excluded.jurisdiction}
+        )
+        with self._write() as connection:
+            connection.execute(statement, rows)
+
+    def cameras(self) -> dict[str, str]:
+        """Return the jurisdiction of every camera that is or was registered."""
+        return {row["camera_id"]: row["jurisdiction"] for row in self._rows(sa.select(cameras))}
+
     def segments_between(
         self, camera_id: str, stream: StreamName, from_us: UtcMicroseconds, to_us: UtcMicroseconds
     ) -> tuple[Segment, ...]:
@@ -340,7 +360,7 @@ class Catalog:
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each table."""
-        tables = (segments, gaps, stream_states, access_log)
+        tables = (segments, gaps, stream_states, access_log, cameras)
         return {
             table.name: cast("int", self._rows(sa.select(sa.func.count().label("rows")).select_from(table))[0]["rows"])
             for table in tables

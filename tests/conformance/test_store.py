@@ -11,12 +11,12 @@ from services.archive.store.port import (
     LockMode,
     NoSuchObject,
     ObjectStore,
-    PoisonMessage,
     Refused,
     Retention,
     WrongDigest,
 )
 from services.runtime.clock import FakeClock
+from services.runtime.errors import PoisonMessage
 
 KEY = "v1/ab/cam-1/2026-05-01/13/segment.mp4"
 DATA = b"pictures" * 1000
