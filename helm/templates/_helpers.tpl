@@ -1,6 +1,5 @@
 {{- define "safealley.labels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{ include "safealley.selector" . }}
@@ -48,6 +47,7 @@ metadata:
     checksum/settings: {{ .config | sha256sum }}
 spec:
   automountServiceAccountToken: false
+  enableServiceLinks: false
   serviceAccountName: {{ .root.Release.Name }}-safealley
   terminationGracePeriodSeconds: {{ .graceSeconds }}
   securityContext:
@@ -77,6 +77,9 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       command: [python, -m, services.{{ .service }}, --settings, /settings/settings.yaml]
       env:
+        # The name in claims and logs is the pod's.
+        - name: SAFEALLEY_NAME
+          valueFrom: {fieldRef: {fieldPath: metadata.name}}
         # Half the CPU of a Kafka client is malloc returning memory too early (glibc).
         - {name: MALLOC_MMAP_THRESHOLD_, value: "268435456"}
         - {name: MALLOC_TRIM_THRESHOLD_, value: "268435456"}
@@ -126,9 +129,6 @@ spec:
     {{- if .claim }}
     - name: {{ .name }}
       persistentVolumeClaim: {claimName: {{ .claim }}}
-    {{- else if .emptyDir }}
-    - name: {{ .name }}
-      emptyDir: {sizeLimit: {{ .emptyDir }}}
     {{- end }}
     {{- end }}
 {{- end -}}

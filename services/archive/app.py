@@ -40,7 +40,7 @@ from services.runtime.dead_letter import DeadLetters
 from services.runtime.http_server import make_app, serve
 from services.runtime.identity import Identity
 from services.runtime.kafka_port import GroupProfile, Kafka, ProducerProfile
-from services.runtime.metrics import REGISTRY, version
+from services.runtime.metrics import REGISTRY, Registry, version
 from services.runtime.registry import follow_registry
 from services.runtime.service import LoopThread, ServiceContext
 from services.runtime.waits import beside
@@ -72,14 +72,14 @@ async def run(
     context: ServiceContext,
     *,
     video_kafka: Kafka | None = None,
-    metrics: ArchiveMetrics | None = None,
+    registry: Registry = REGISTRY,
     on_port: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """Run archive until the context says stop.
 
     `video_kafka` is used on the thread of `video`; without it, as in tests, `video` is read on this loop.
     """
-    parts = make_parts(settings, context.clock, metrics or ArchiveMetrics(REGISTRY))
+    parts = make_parts(settings, context.clock, registry)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_record_somewhere(parts, kafka, video_kafka, context), name="archive-video")
@@ -89,7 +89,7 @@ async def run(
         parts.catalog.close()
 
 
-def make_parts(settings: ArchiveSettings, clock: Clock, metrics: ArchiveMetrics) -> Parts:
+def make_parts(settings: ArchiveSettings, clock: Clock, registry: Registry) -> Parts:
     """Open store and catalog.
 
     Raises:
@@ -106,7 +106,7 @@ def make_parts(settings: ArchiveSettings, clock: Clock, metrics: ArchiveMetrics)
         tail=tail,
         history=History(catalog=catalog, store=store, tail=tail, clock=clock),
         clock=clock,
-        metrics=metrics,
+        metrics=ArchiveMetrics(registry),
         registry_version=version(),
     )
 

@@ -302,7 +302,7 @@ class OneBox:
 
     async def _persist(self, call: Callable[[], Awaitable[T]], what: str) -> T:
         """Try again for a while: a broker on a busy machine loses itself for a second or two."""
-        return await retried(call, what=what, clock=self._clock, random=Random(), attempts_max=KAFKA_TRIES_MAX)  # noqa: S311
+        return await retried(call, what=what, clock=self._clock, random=Random(), attempts_max=KAFKA_TRIES_MAX)  # noqa: S311 - jitter
 
     async def _start_program(self, program: Program) -> None:
         async def start() -> Child:

@@ -5,14 +5,15 @@ and made with `registry=REGISTRY`. Labels are small closed sets; never an addres
 """
 
 from importlib import metadata
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp.typedefs import Handler
 from prometheus_client import REGISTRY as _DEFAULT
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-REGISTRY: Final[CollectorRegistry] = _DEFAULT
+Registry: TypeAlias = CollectorRegistry
+REGISTRY: Final[Registry] = _DEFAULT
 
 EVENT_LOOP_LAG_SECONDS: Final = Histogram(
     "safealley_event_loop_lag_seconds",

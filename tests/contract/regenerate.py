@@ -7,6 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+from reference_docs import (  # type: ignore[import-not-found]  # noqa: E402 - the path comes first
+    metrics_document,
+    settings_document,
+)
 from topics_table import chart_topics, document  # type: ignore[import-not-found]  # noqa: E402 - the path comes first
 
 from services.contracts.openapi import openapi  # noqa: E402 - the path comes first
@@ -33,6 +37,8 @@ def main() -> None:
     OPENAPI.parent.mkdir(parents=True, exist_ok=True)
     OPENAPI.write_text(openapi_text())
     TOPICS.write_text(document())
+    TOPICS.with_name("settings.md").write_text(settings_document())
+    TOPICS.with_name("metrics.md").write_text(metrics_document())
     CHART_TOPICS.write_text(chart_topics())
 
 

@@ -36,3 +36,11 @@ def test_regenerating_the_table_of_topics_leaves_document_and_chart_unchanged() 
 
     assert (root / "docs/reference/topics.md").read_text() == generated["document"]()
     assert (root / "helm/files/topics.json").read_text() == generated["chart_topics"]()
+
+
+def test_regenerating_settings_and_metrics_leaves_the_documents_unchanged() -> None:
+    reference = Path(__file__).parents[2] / "docs/reference"
+    generated = runpy.run_path(str(Path(__file__).parent / "reference_docs.py"))
+
+    assert (reference / "settings.md").read_text() == generated["settings_document"]()
+    assert (reference / "metrics.md").read_text() == generated["metrics_document"]()

@@ -12,7 +12,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.archive import app
-from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveSettings
 from services.contracts import codec
 from services.contracts.device import Device
@@ -111,7 +110,7 @@ class Bench:
         context = ServiceContext("archive", clock=self.clock)
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(
-            app.run(settings, self.kafka, context, metrics=ArchiveMetrics(CollectorRegistry()), on_port=port.set_result)
+            app.run(settings, self.kafka, context, registry=CollectorRegistry(), on_port=port.set_result)
         )
         await asyncio.wait((port, running), return_when=asyncio.FIRST_COMPLETED)
         if running.done():
