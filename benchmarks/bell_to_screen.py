@@ -11,13 +11,14 @@ import asyncio
 import json
 import tempfile
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from benchmarks.figures import arguments, machine, median, percentile, say
-from services.onebox.box import OneBox
+from benchmarks.figures import arguments, machine, median, percentile, save, say
+from benchmarks.load import all_recording
 from services.onebox.demo import DemoWanted, demo_box
 from services.onebox.endpoints import Endpoints
 from services.runtime.clock import SystemClock
@@ -33,7 +34,7 @@ async def measure(cameras: int, presses: int, runs: int) -> dict[str, Any]:
         wanted = DemoWanted(cameras=cameras)
         box = demo_box(Path(folder), wanted, kafka=None, ports="free", clock=CLOCK, say=lambda _line: None)
         async with box, aiohttp.ClientSession() as http:
-            await _recording(box, cameras, http)
+            await all_recording(box, cameras, http)
             await _one_run(box.endpoints(), http, 30, 0)
             found = [await _one_run(box.endpoints(), http, presses, run + 1) for run in range(runs)]
     return {
@@ -92,19 +93,6 @@ def _shows(frame: dict[str, Any], event_id: str) -> bool:
     )
 
 
-async def _recording(box: OneBox, cameras: int, http: aiohttp.ClientSession) -> None:
-    """Wait until every camera records, so that the load is there."""
-    endpoints = box.endpoints()
-    headers = {"Authorization": f"Bearer {endpoints.tokens['operator']}"}
-    async with asyncio.timeout(60):
-        while True:
-            async with http.get(f"{endpoints.gateway}/api/v1/city", headers=headers) as answer:
-                devices = (await answer.json())["devices"]
-            if sum(device["state"] == "recording" for device in devices) >= cameras:
-                return
-            await asyncio.sleep(0.5)
-
-
 def main() -> None:
     """Entry point."""
     parser = arguments(__doc__ or "")
@@ -113,7 +101,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     wanted = parser.parse_args()
     presses, runs = (100, 1) if wanted.quick else (wanted.presses, wanted.runs)
-    say(asyncio.run(measure(wanted.cameras, presses, runs)), as_json=wanted.json)
+    result = asyncio.run(measure(wanted.cameras, presses, runs))
+    if wanted.save:
+        save(result, "bell_to_screen", day=datetime.now(UTC).date())
+    say(result, as_json=wanted.json)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ import platform
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+RESULTS = Path(__file__).parent / "results"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -53,6 +55,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="at most 45 s: a sign, not a figure to quote")
     parser.add_argument("--json", action="store_true", help="one object as the last line")
+    parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results")
     return parser
 
 
@@ -62,6 +65,15 @@ def say(result: Mapping[str, Any], *, as_json: bool) -> None:
         print(f"{name:34} {value}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(dict(result)))
+
+
+def save(result: Mapping[str, Any], name: str, *, day: date, directory: Path = RESULTS) -> Path:
+    """Keep a result: one JSON object with the command that made it, a file a day and benchmark."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"{name}-{day.isoformat()}.json"
+    kept = {"command": f"python -m benchmarks.{' '.join([name, *sys.argv[1:]])}", "day": day.isoformat(), **result}
+    file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return file
 
 
 def median(values: Sequence[float]) -> float:

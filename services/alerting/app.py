@@ -8,7 +8,7 @@ claims, alerts     -> ownership
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Final
@@ -30,11 +30,21 @@ from services.contracts.topics import ALARMS
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock
 from services.runtime.dead_letter import DeadLetters
-from services.runtime.errors import OffsetsLost, PoisonMessage
-from services.runtime.kafka_port import GroupConsumer, GroupProfile, Kafka, Place, ProducerProfile, Reader, Record
+from services.runtime.errors import OffsetsLost, PoisonMessage, RetryLater
+from services.runtime.kafka_port import (
+    GroupConsumer,
+    GroupProfile,
+    Kafka,
+    Place,
+    Placed,
+    ProducerProfile,
+    Reader,
+    Record,
+)
 from services.runtime.metrics import REGISTRY, version
 from services.runtime.retry import retried
 from services.runtime.service import ServiceContext
+from services.runtime.starting import opened, topic_there
 from services.runtime.waits import within
 
 log = structlog.get_logger()
@@ -43,6 +53,7 @@ COMMANDS_GROUP: Final = "alerting.commands"
 POLL_S: Final = 0.5
 FULL_POLL_S: Final = 0.02
 COMMIT_EVERY_S: Final = 0.25
+AGAIN_S: Final = 1.0
 LONGEST_SLEEP_S: Final = 5.0
 _S_US: Final = 1_000_000
 
@@ -50,27 +61,35 @@ _S_US: Final = 1_000_000
 async def run(
     settings: AlertingSettings, kafka: Kafka, context: ServiceContext, metrics: AlertingMetrics | None = None
 ) -> None:
-    """Decide until told to stop; then finish what is begun, commit and leave the group."""
+    """Decide until told to stop; then finish what is begun, commit and leave the group.
+
+    Raises:
+        StoppedEarly: told to stop while it still waited for Kafka.
+    """
     clock = context.clock
     metrics = metrics or AlertingMetrics(REGISTRY)
     claims, cameras, marks = ClaimsLog(kafka, clock), Cameras(), LowMarks()
+    await topic_there(context, kafka, ALARMS.name)
     async with (
         claims.open(),
-        kafka.producer(ProducerProfile.RECORDS) as producer,
-        kafka.reader() as tail,
-        kafka.reader(offsets_group=COMMANDS_GROUP) as commands,
+        opened(context, partial(kafka.producer, ProducerProfile.RECORDS), what="producer") as producer,
+        opened(context, kafka.reader, what="reader of alerts") as tail,
+        opened(context, partial(kafka.reader, offsets_group=COMMANDS_GROUP), what="reader of commands") as commands,
         asyncio.TaskGroup() as tasks,
     ):
         changelog = Changelog(producer, clock, metrics)
         lanes = Lanes(tasks, capacity_bytes=settings.lane_capacity_bytes)
         random = Random()  # noqa: S311 - jitter is no secret
+        telling: set[asyncio.Task[Placed]] = set()
 
         def lost(topic: str, partition: int, offsets: int) -> None:
             metrics.lost_offsets.labels(topic).inc(offsets)
             log.error("ownership.offsets_lost", topic=topic, partition=partition, offsets=offsets)
             alarm = offsets_lost(topic, partition, offsets, now_us=clock.now_us())
             tell = partial(retried, partial(producer.send, alarm), what="system alarm", clock=clock, random=random)
-            tasks.create_task(tell())
+            told = tasks.create_task(tell())
+            telling.add(told)
+            told.add_done_callback(telling.discard)
 
         ownership = Ownership(
             name=settings.name, kafka=kafka, claims=claims, changelog=changelog, lanes=lanes, marks=marks, tail=tail,
@@ -89,7 +108,8 @@ async def run(
             active=lambda: sum(one.state.active for one in ownership.partitions.values()),
             lane_bytes=lambda: lanes.held_bytes,
         )
-        async with kafka.group(GROUP, (ALARMS.name,), GroupProfile.ALERTING, ownership) as alarms:
+        join = partial(kafka.group, GROUP, (ALARMS.name,), GroupProfile.ALERTING, ownership)
+        async with opened(context, join, what="group") as alarms:
             ownership.consumer = alarms
             loops = [
                 tasks.create_task(alerting.read_alarms(alarms), name="alarms"),
@@ -102,8 +122,10 @@ async def run(
             await context.stopping.wait()
             context.ready(ready=False, reason="stopping")
             await ownership.revoked(alarms.assignment())
-            for loop in loops:
-                loop.cancel()
+            # What could not be written in the drain's time is read again by the next owner.
+            lanes.abandon()
+            for task in (*loops, *telling):
+                task.cancel()
 
 
 class Alerting:
@@ -129,11 +151,7 @@ class Alerting:
         while True:
             self._context.beat("alarms")
             timeout_s = FULL_POLL_S if self._lanes.full else POLL_S
-            try:
-                records = await alarms.poll(timeout_s=timeout_s, hold=self._ownership.held())
-            except OffsetsLost as error:
-                self._offsets_lost(error)
-                continue
+            records = await self._polled(alarms.poll(timeout_s=timeout_s, hold=self._ownership.held()))
             for record in records:
                 self._submit(record, self._desk.alarm)
 
@@ -141,11 +159,7 @@ class Alerting:
         while True:
             self._context.beat("commands")
             await self._lanes.room()
-            try:
-                records = await commands.poll(timeout_s=POLL_S)
-            except OffsetsLost as error:
-                self._offsets_lost(error)
-                continue
+            records = await self._polled(commands.poll(timeout_s=POLL_S))
             positions = commands.positions()
             for record in records:
                 # A reader that was moved back meanwhile brings this one again.
@@ -160,6 +174,9 @@ class Alerting:
                 records = await tail.poll(timeout_s=POLL_S)
             except OffsetsLost as error:
                 log.warning("ownership.alerts_went_back", partition=error.partition, wanted=error.wanted)
+                continue
+            except RetryLater as error:
+                await self._try_later("alerts", error)
                 continue
             for record in records:
                 await self._ownership.watch(record)
@@ -221,6 +238,20 @@ class Alerting:
             self._letters.handled(record.place)
         partition.require()
         self._marks.done(record.place, record.offset)
+
+    async def _polled(self, poll: Awaitable[Sequence[Record]]) -> Sequence[Record]:
+        """Return what was read; nothing where offsets are gone, or where Kafka could not say where to go on."""
+        try:
+            return await poll
+        except OffsetsLost as error:
+            self._offsets_lost(error)
+        except RetryLater as error:
+            await self._try_later("poll", error)
+        return ()
+
+    async def _try_later(self, what: str, error: RetryLater) -> None:
+        log.warning("app.poll_failed", what=what, error=str(error))
+        await self._clock.sleep(AGAIN_S)
 
     def _offsets_lost(self, error: OffsetsLost) -> None:
         self._marks.reset((Place(error.topic, error.partition),))

@@ -4,14 +4,18 @@ Every rule that moves an alert (correlator, commands, timers) returns changes; c
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from services.alerting.lifecycle import Subject
-from services.contracts.alert import ALARM_IDS_MAX, COMMANDS_MAX, Alert, AlertChange, CountedAlarm
+from services.contracts.alert import ALARM_IDS_MAX, COMMANDS_MAX, Alert, AlertChange, AnsweredCommand, CountedAlarm
 
+T = TypeVar("T")
 DAY_US: Final = 24 * 3_600_000_000
+LIST_BYTES_MAX: Final = 64 * 1024
+"""Of each of the two lists that grow with an alert. With a condition of 64 KiB (the device door's limit) an
+alert then stays below the 256 KiB its topic takes: one byte more, and a press could not be written."""
 _SAME_QUESTION: Final = {"RTN_UNACK": "UNACK"}
 """B and D both want an acknowledgement, so going from one to the other is no new decision."""
 
@@ -70,18 +74,25 @@ def decides_differently(before: Alert, after: Alert) -> bool:
 
 
 def with_alarm(alarm_ids: tuple[CountedAlarm, ...], counted: CountedAlarm) -> tuple[CountedAlarm, ...]:
-    """Return the counted alarms of the last 24 h, at most 256, with this one last."""
+    """Return the counted alarms of the last 24 h, at most 256 and 64 KiB, with this one last."""
     kept = alarm_ids[-(ALARM_IDS_MAX - 1) :]
     horizon_us = counted.at_us - DAY_US
     if kept and kept[0].at_us < horizon_us:
         kept = tuple(one for one in kept if one.at_us >= horizon_us)
-    return (*kept, counted)
+    return _within((*kept, counted))
 
 
-def with_command(alert: Alert, answered: Any, now_us: int) -> tuple[Any, ...]:
-    """Return the answered commands of the last 24 h, at most 256, with this one last."""
+def with_command(alert: Alert, answered: AnsweredCommand, now_us: int) -> tuple[AnsweredCommand, ...]:
+    """Return the answered commands of the last 24 h, at most 256 and 64 KiB, with this one last."""
     kept = tuple(one for one in alert.commands if one.at_us >= now_us - DAY_US)
-    return (*kept[-(COMMANDS_MAX - 1) :], answered)
+    return _within((*kept[-(COMMANDS_MAX - 1) :], answered))
+
+
+def _within(entries: tuple[T, ...]) -> tuple[T, ...]:
+    """Leave out the oldest until the rest fits; the newest always stays."""
+    while len(entries) > 1 and len(msgspec.json.encode(entries)) > LIST_BYTES_MAX:
+        entries = entries[1 + len(entries) // 16 :]
+    return entries
 
 
 def _question(alert: Alert) -> tuple[object, ...]:

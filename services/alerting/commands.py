@@ -5,9 +5,10 @@ A refusal is an answer too: it is kept with the alert and leaves its version.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from services.alerting import lifecycle
@@ -63,7 +64,7 @@ class Asked(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _DisposeBody:
     code: DispositionCode
-    note: str = ""
+    note: Annotated[str, Meta(max_length=2000)] = ""
 
 
 def decide(alert: Alert, asked: Asked) -> Decision:

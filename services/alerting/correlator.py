@@ -14,7 +14,7 @@ from services.alerting import evidence, lifecycle, timers
 from services.alerting.change import Cause, Change, event_id, revise, subject, with_alarm
 from services.alerting.lifecycle import Column, Kind, Stimulus
 from services.alerting.prioritiser import Urgency, more_urgent, most_urgent
-from services.contracts.alarm import LATCHING, AlarmRaised
+from services.contracts.alarm import LATCHING, AlarmRaised, Status
 from services.contracts.alert import Alert, CountedAlarm, Occurrence, alert_id, dedup_key
 from services.contracts.alert import Evidence as Pictures
 
@@ -121,7 +121,8 @@ def _join(heard: Heard, alert: Alert, weighed: Weighed, now_us: int) -> tuple[Ch
     changes.append(_raise(heard, alert, weighed.reach, now_us))
     alert = changes[-1].alert
     if more_urgent(weighed.urgency, alert) or became_real:
-        changes.append(_escalate(heard, alert, weighed.urgency, now_us))
+        status = "Actual" if became_real else alert.status
+        changes.append(_escalate(heard, alert, weighed.urgency, status, now_us))
     return tuple(changes)
 
 
@@ -153,11 +154,11 @@ def _raise(heard: Heard, alert: Alert, reach: evidence.Reach, now_us: int) -> Ch
     return _change(heard, after, "updated", answer.reason, now_us)
 
 
-def _escalate(heard: Heard, alert: Alert, urgency: Urgency, now_us: int) -> Change:
+def _escalate(heard: Heard, alert: Alert, urgency: Urgency, status: Status, now_us: int) -> Change:
     priority, code112 = most_urgent(urgency, alert)
     answer = lifecycle.apply(alert.isa, subject(alert), Stimulus(column=Column.SEVERITY_UP, at_us=now_us))
     after = revise(
-        alert, now_us, isa=answer.isa, priority=priority, code112=code112, status=heard.alarm.status,
+        alert, now_us, isa=answer.isa, priority=priority, code112=code112, status=status,
         people=replace(alert.people, acked_by=None, acked_us=None), disposition=None,
     )  # fmt: skip
     return _change(heard, after, "updated", answer.reason, now_us)

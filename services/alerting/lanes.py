@@ -33,6 +33,7 @@ class Lanes:
         self._tasks = tasks
         self._capacity_bytes = capacity_bytes
         self._lanes: dict[tuple[int, str], deque[_Waiting]] = {}
+        self._running: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self.held_bytes = 0
 
@@ -51,7 +52,9 @@ class Lanes:
             lane.append(_Waiting(job, size_bytes))
             return
         self._lanes[partition, root] = deque([_Waiting(job, size_bytes)])
-        self._tasks.create_task(self._run((partition, root)), name=f"lane {partition}")
+        task = self._tasks.create_task(self._run((partition, root)), name=f"lane {partition}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def drained(self, partitions: Iterable[int]) -> None:
         """Wait until nothing of these partitions is left; the caller sets the deadline."""
@@ -59,6 +62,11 @@ class Lanes:
         while any(partition in wanted for partition, _ in self._lanes):
             self._moved.clear()
             await self._moved.wait()
+
+    def abandon(self) -> None:
+        """End every lane where it stands: the process stops, and what is not committed is read again."""
+        for task in self._running:
+            task.cancel()
 
     async def room(self) -> None:
         """Wait until more may be submitted."""

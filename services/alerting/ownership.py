@@ -20,7 +20,7 @@ from services.contracts.claim import Claim, alert_partition_key
 from services.contracts.topics import ALARMS, ALERTS, OPERATOR_COMMANDS
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock
-from services.runtime.errors import OwnershipLost, RetryLater
+from services.runtime.errors import OffsetsLost, OwnershipLost, RetryLater
 from services.runtime.kafka_port import Assigned, Kafka, Place, Reader, Record, Start
 from services.runtime.waits import within
 
@@ -203,12 +203,17 @@ class Ownership:
         starts: dict[Place, int | Start] = {
             Place(ALERTS.name, index): one.position if catch_up else Start.BEGINNING for index, one in chosen.items()
         }
-        async with self._kafka.reader(starts) as reader:
-            if catch_up:
-                await self._read(reader, self.watch)
-                return
-            folds = {index: Fold() for index in chosen}
-            await self._read(reader, lambda record: _take(folds[record.partition], record))
+        folds = {index: Fold() for index in chosen}
+        try:
+            async with self._kafka.reader(starts) as reader:
+                if catch_up:
+                    await self._read(reader, self.watch)
+                    return
+                await self._read(reader, lambda record: _take(folds[record.partition], record))
+        except OffsetsLost as error:
+            # `alerts` went back: what is in memory is no longer what the log says. All is read anew.
+            self.partitions[error.partition].restored = False
+            raise RetryLater(str(error)) from error
         for index, fold in folds.items():
             self._fill(chosen[index], fold)
 

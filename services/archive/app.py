@@ -3,7 +3,7 @@
 video -> segmenter -> scratch (read meanwhile by open_tail) -> writer -> store, then catalog -> commit
 streams, audit -> keeper -> catalog
 timeline, playlist, clip <- footage <- history <- open_tail, catalog, store; every look -> audit
-whose a camera is <- cameras <- registry, catalog
+timeline, playlist, clip <- cameras <- devices.<pool>, catalog
 
 `video` has a consumer, a thread and an event loop of its own: its fetches and hashes must not delay
 the other topics or the API (kafka.md 3, guard 13).

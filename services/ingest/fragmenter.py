@@ -155,12 +155,37 @@ class Fragmenter:
         """
         self.units += 1
         waiting = self._waiting
+        if not (waiting or flags & KEY) and self._dts and init is None and missing is None:
+            dts = self.timeline.plain(stamp, recv_us)
+            if dts is not None:
+                return self._plain(end, dts, flags, recv_us)
         waiting.append((end, flags, recv_us, init, missing))
         if self._next_run is not None and flags & KEY:
             self.new_run(self._next_run)
         for place in self.timeline.push(stamp, recv_us):
             end = self._place(place)
         return self._waiting[-1][0] if self._waiting else end
+
+    def _plain(self, end: int, dts: int, flags: int, recv_us: int) -> int:
+        """Put a unit that simply follows into the open fragment: 24 of 25 go this way."""
+        times = self._dts
+        if (
+            dts - times[0] + self.timeline.interval > SECOND_90K
+            or end - DATA_AT > DATA_BYTES_MAX
+            or len(times) >= fmp4.UNITS_MAX
+            or self._watched
+            or self._held
+            or self._run_dts is None
+        ):
+            self._waiting.append((end, flags, recv_us, None, None))
+            return self._place(Place(ON_LINE, dts, 0))
+        self._flags |= flags
+        self._recv_last_us = recv_us
+        self._ends.append(end)
+        times.append(dts)
+        self._offsets.append(0)
+        self._clock.observe(dts - self._run_dts, recv_us)
+        return end
 
     def append_to_last(self, end: int, flags: int) -> None:
         """Let the last unit end at `end`: what stands there has no picture of its own."""

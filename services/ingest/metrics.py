@@ -3,6 +3,7 @@
 `forget_camera` removes a camera's series when it leaves. No URL and no address is ever a label.
 """
 
+from functools import cached_property
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -44,6 +45,7 @@ HANDSHAKE_SECONDS = Histogram(
 
 # publisher
 FRAGMENTS = _counter("publisher_fragments_total", "Fragments by result: acked, resent, dropped", ("result",))
+FRAGMENTS_ACKED = FRAGMENTS.labels("acked")
 FRAGMENT_BYTES = _counter("publisher_bytes_total", "Fragment bytes that Kafka acknowledged")
 FRAGMENT_ACK_SECONDS = Histogram(
     _PREFIX + "publisher_ack_seconds",
@@ -92,6 +94,29 @@ ALARM_SPOOL_RECORDS = _gauge("alarms_spool_records", "Records on the press spool
 # disk watch
 DISK_FREE_BYTES = _gauge("disk_free_bytes", "Free bytes for us where data_dir stands")
 DISK_FULL = _gauge("disk_full", "1 while video is stopped to keep the reserve")
+
+
+class CameraSeries:
+    """One camera's series that move with every fragment, looked up once. A look-up costs as much as the sum."""
+
+    def __init__(self, camera_id: str) -> None:
+        self._camera_id = camera_id
+
+    @cached_property
+    def last_frame(self) -> Gauge:
+        return LAST_FRAME.labels(self._camera_id)
+
+    @cached_property
+    def clock_offset(self) -> Gauge:
+        return CAMERA_CLOCK_OFFSET.labels(self._camera_id)
+
+    @cached_property
+    def recorded_seconds(self) -> Counter:
+        return RECORDED_SECONDS.labels(self._camera_id)
+
+    @cached_property
+    def expected_seconds(self) -> Counter:
+        return EXPECTED_SECONDS.labels(self._camera_id)
 
 
 def forget_camera(camera_id: str) -> None:

@@ -377,7 +377,7 @@ class Lane:
 
     def _acked(self, item: _Queued) -> None:
         cut = item.fragment
-        metrics.FRAGMENTS.labels("acked").inc()
+        metrics.FRAGMENTS_ACKED.inc()
         metrics.FRAGMENT_BYTES.inc(item.size)
         metrics.FRAGMENT_ACK_SECONDS.observe((self._publisher.clock.monotonic_ns() - item.put_ns) / 1e9)
         self._listener.acked(cut.start_us, cut.end_us)

@@ -110,6 +110,7 @@ class Recorder:
     ) -> None:
         self.device = device
         self._stream = stream
+        self._series = metrics.CameraSeries(device.device_id)
         self._parts = parts
         self._claim = claim
         self._live = live
@@ -155,7 +156,7 @@ class Recorder:
 
     def tick(self, passed_s: float) -> None:
         """Count a second that was to be recorded, and raise the alarm that is due."""
-        metrics.EXPECTED_SECONDS.labels(self.device.device_id).inc(passed_s)
+        self._series.expected_seconds.inc(passed_s)
         since_us = self._offline_from_us
         if since_us is None or self._alarmed:
             return
@@ -302,9 +303,9 @@ class Recorder:
         self._codec = fragment.init.codec
         if fragment.keyframe:
             self._seen_key.set()
-        metrics.LAST_FRAME.labels(self.device.device_id).set(fragment.end_us / 1e6)
+        self._series.last_frame.set(fragment.end_us / 1e6)
         if fragment.camera_offset_ms is not None:
-            metrics.CAMERA_CLOCK_OFFSET.labels(self.device.device_id).set(fragment.camera_offset_ms / 1e3)
+            self._series.clock_offset.set(fragment.camera_offset_ms / 1e3)
         self._write(self._ledger.footage(fragment.start_us, fragment.end_us, now_us))
         self._lane.put(fragment, self._sessions)
 
@@ -327,7 +328,7 @@ class Recorder:
     # --- what its lane says (LaneListener)
 
     def acked(self, start_us: UtcMicroseconds, end_us: UtcMicroseconds) -> None:
-        metrics.RECORDED_SECONDS.labels(self.device.device_id).inc(max(0, end_us - start_us) / 1e6)
+        self._series.recorded_seconds.inc(max(0, end_us - start_us) / 1e6)
         self._write(self._ledger.lost_over(self._clock.now_us()))
 
     def lost(self, lost: Lost) -> None:

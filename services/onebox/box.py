@@ -114,6 +114,7 @@ class OneBox:
         self._kafka: LocalKafka | None = None
         self._watched: dict[str, Watched] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._alive: asyncio.Task[None] | None = None
         self._is_ready = False
 
     @property
@@ -186,7 +187,8 @@ class OneBox:
             self.recording_since_us = self._clock.now_us()
         self.publish()
         alive = health.watch_alive(self._ops_ports(), clock=self._clock, stuck=self._kill_stuck)
-        self._tasks.append(asyncio.create_task(alive, name="alive"))
+        self._alive = asyncio.create_task(alive, name="alive")
+        self._tasks.append(self._alive)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Watch until told to stop.
@@ -203,6 +205,8 @@ class OneBox:
         """End everything within 30 s: the services beside each other, then Kafka."""
         if self._lock is not None:
             self.layout.endpoints.unlink(missing_ok=True)
+        if self._alive is not None:
+            self._alive.cancel()  # who is asked to stop soon says nothing more, and does not stand still
         kafka = self._watched.pop("kafka", None)
         ended = await asyncio.gather(*(watched.stop(SERVICES_STOP_S) for watched in self._watched.values()))
         for name, in_time in zip(self._watched, ended, strict=True):
@@ -325,10 +329,10 @@ class OneBox:
     def _ops_ports(self) -> dict[str, int]:
         return {program.name: program.ops_port for program in self._programs if program.ops_port is not None}
 
-    def _kill_stuck(self, name: str) -> None:
+    def _kill_stuck(self, name: str, said: str) -> None:
         child = self._watched[name].child
         if child is not None and child.returncode is None:
-            self._say(f"{name} stands still: killed, to be started again; its log: {self.layout.log(name)}")
+            self._say(f"{name} stands still ({said}): killed, to be started again; its log: {self.layout.log(name)}")
             child.signal(signal.SIGKILL)
 
     def _raise_failure(self) -> None:

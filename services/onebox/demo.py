@@ -35,12 +35,21 @@ CAMERA_PORTS: Final = {"cameras": 9554, "clip camera": 9555}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoWanted:
-    """What the command line asked for."""
+    """What the command line asked for; `more_clips` play beside `clip`, each on a camera of its own."""
 
     cameras: int = 4
     clip: Path | None = None
+    more_clips: tuple[Path, ...] = ()
     camera: str | None = None
     credentials: Path | None = None
+    mbps: float = 2.0
+    """Of each simulated camera; a small disk is filled sooner with more."""
+
+    @property
+    def clips(self) -> dict[str, Path]:
+        """Every clip by the camera that plays it."""
+        files = (*(() if self.clip is None else (self.clip,)), *self.more_clips)
+        return {CLIP_CAMERA if n == 1 else f"{CLIP_CAMERA}-{n}": file for n, file in enumerate(files, 1)}
 
 
 def run_demo(
@@ -77,8 +86,9 @@ def demo_box(data: Path, wanted: DemoWanted, *, kafka: str | None, ports: PortCh
     layout = Layout(data.resolve())
     layout.secrets.mkdir(parents=True, exist_ok=True)
     layout.secrets.chmod(0o700)
-    reserved = reserve(CAMERA_PORTS if ports == "default" else dict.fromkeys(CAMERA_PORTS, 0))
-    places = tuple(reserved.ports[name] for name in CAMERA_PORTS)
+    more = {_simulator(camera_id): 0 for camera_id in tuple(wanted.clips)[1:]}
+    reserved = reserve((CAMERA_PORTS if ports == "default" else dict.fromkeys(CAMERA_PORTS, 0)) | more)
+    places = reserved.ports
     city = demo_city(_cameras(wanted, places))
     registry = layout.root / "registry.yaml"
     _write_json(registry, city.document)  # JSON is YAML
@@ -102,29 +112,37 @@ def demo_box(data: Path, wanted: DemoWanted, *, kafka: str | None, ports: PortCh
 
 def hashes_file(data: Path, camera_id: str) -> Path:
     """Return where a simulator writes the hash of every unit it plays."""
-    return data.resolve() / f"{'clip' if camera_id == CLIP_CAMERA else 'cameras'}-units.json"
+    return data.resolve() / f"{_simulator(camera_id).removesuffix(' camera').replace(' ', '-')}-units.json"
 
 
-def _cameras(wanted: DemoWanted, places: tuple[int, ...]) -> list[CameraOfDemo]:
+def _simulator(camera_id: str) -> str:
+    """Return the name of the process that plays a camera: of its own for a clip."""
+    if not camera_id.startswith(CLIP_CAMERA):
+        return "cameras"
+    number = camera_id.removeprefix(CLIP_CAMERA).removeprefix("-")
+    return f"clip {number} camera" if number else "clip camera"
+
+
+def _cameras(wanted: DemoWanted, places: Mapping[str, int]) -> list[CameraOfDemo]:
     found = [
         CameraOfDemo(
             device_id=f"cam-{number}",
-            url=f"rtsp://{LOOPBACK}:{places[0]}/cam-{number}",
+            url=f"rtsp://{LOOPBACK}:{places['cameras']}/cam-{number}",
             source="simulated",
             secret_ref=CAMERA_REF,
         )
         for number in range(1, wanted.cameras + 1)
     ]
-    if wanted.clip is not None:
-        url = f"rtsp://{LOOPBACK}:{places[1]}/cam-1"
-        found.append(CameraOfDemo(device_id=CLIP_CAMERA, url=url, source="clip", secret_ref=CAMERA_REF))
+    for camera_id in wanted.clips:
+        url = f"rtsp://{LOOPBACK}:{places[_simulator(camera_id)]}/cam-1"
+        found.append(CameraOfDemo(device_id=camera_id, url=url, source="clip", secret_ref=CAMERA_REF))
     if wanted.camera is not None:
         secret = None if wanted.credentials is None else OWN_CAMERA_REF
         found.append(CameraOfDemo(device_id=OWN_CAMERA, url=wanted.camera, source="camera", secret_ref=secret))
     return found
 
 
-def _programs(layout: Layout, city: DemoCity, wanted: DemoWanted, places: tuple[int, ...]) -> list[Program]:
+def _programs(layout: Layout, city: DemoCity, wanted: DemoWanted, places: Mapping[str, int]) -> list[Program]:
     simulator = [
         sys.executable,
         "-m",
@@ -135,12 +153,14 @@ def _programs(layout: Layout, city: DemoCity, wanted: DemoWanted, places: tuple[
     programs = []
     if wanted.cameras:
         hashes = str(hashes_file(layout.root, "cam-1"))
-        what = ["--count", str(wanted.cameras), "--port", str(places[0]), "--hashes", hashes]
+        what = ["--count", str(wanted.cameras), "--port", str(places["cameras"]), "--hashes", hashes]
+        what += ["--mbps", str(wanted.mbps)]
         programs.append(Program(name="cameras", command=[*simulator, *what]))
-    if wanted.clip is not None:
-        hashes = str(hashes_file(layout.root, CLIP_CAMERA))
-        what = ["--clip", str(wanted.clip.resolve()), "--port", str(places[1]), "--hashes", hashes]
-        programs.append(Program(name="clip camera", command=[*simulator, *what]))
+    for camera_id, clip in wanted.clips.items():
+        name = _simulator(camera_id)
+        hashes = str(hashes_file(layout.root, camera_id))
+        what = ["--clip", str(clip.resolve()), "--port", str(places[name]), "--hashes", hashes]
+        programs.append(Program(name=name, command=[*simulator, *what]))
     devices = layout.root / "devices.json"
     told = [{"id": d["device_id"], "kind": d["kind"], "secret_ref": d["secret_ref"]} for d in city.devices]
     _write_json(devices, {"endpoints": str(layout.endpoints), "secrets": str(layout.secrets), "devices": told})

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -80,14 +81,13 @@ async def clip(probe: Probe) -> Link:
 
 
 async def equal(probe: Probe) -> Link:
-    """Compare every access unit of the clip with what the simulator played, in order."""
+    """Compare every NAL unit of the clip with what the simulator played, in order."""
     taken = await asyncio.to_thread(clip_source.from_file, probe.found["clip_file"])
     played = msgspec.json.decode(await asyncio.to_thread(probe.hashes.read_bytes))
-    source = [unit["sha256"] for unit in played["units"]]
-    found = [unit.sha256 for unit in taken.units]
-    begin = next((at for at in range(len(source)) if _follows(source, at, found)), None)
-    expect(begin is not None, f"{len(found)} units are no stretch of the {len(source)} played")
-    return Link(holds=True, figure=len(found), unit="access units")
+    source = [digest for unit in played["units"] for digest in unit["nals"]]
+    found = [digest for unit in taken.units for digest in unit.nal_sha256]
+    expect(is_stretch(found, source), f"{len(found)} NAL units are no stretch of the {len(source)} played")
+    return Link(holds=True, figure=len(taken.units), unit="access units", detail=f"{len(found)} NAL units")
 
 
 async def silent(probe: Probe) -> Link:
@@ -140,9 +140,18 @@ async def _recorded_items(probe: Probe) -> list[dict[str, Any]]:
     return [item for item in said.get("items", ()) if item["state"] in ("recorded", "open")]
 
 
-def _follows(source: list[str], begin: int, found: list[str]) -> bool:
-    """Tell whether `found` is what a loop over `source` plays from `begin` on."""
-    return all(unit == source[(begin + at) % len(source)] for at, unit in enumerate(found))
+def is_stretch(found: Sequence[str], source: Sequence[str]) -> bool:
+    """Tell whether `found` is what a loop over `source` plays from somewhere on.
+
+    By NAL and not by access unit: a recording may end in a unit without a picture (the signature of
+    what came before), and such a unit is carried with the picture that follows it.
+    """
+    looped = len(source)
+    return any(
+        all(one == source[(begin + at) % looped] for at, one in enumerate(found))
+        for begin in range(looped)
+        if found and source[begin] == found[0]
+    )
 
 
 def shown_length_us(data: bytes) -> int:

@@ -40,19 +40,22 @@ async def wait_ready(ops_ports: Mapping[str, int], *, clock: Clock, timeout_s: f
 
 
 async def watch_alive(
-    ops_ports: Mapping[str, int], *, clock: Clock, stuck: Callable[[str], Awaitable[None] | None]
+    ops_ports: Mapping[str, int], *, clock: Clock, stuck: Callable[[str, str], Awaitable[None] | None]
 ) -> None:
-    """Call `stuck` for a service that did not say it is alive three times in a row; run until cancelled."""
+    """Call `stuck` for a service that did not say it is alive three times in a row.
+
+    It is given what the service said last. Runs until cancelled.
+    """
     misses = dict.fromkeys(ops_ports, 0)
     async with _session() as session:
         while True:
             await clock.sleep(ALIVE_EVERY_S)
             statuses = await asyncio.gather(*(_ask(session, port, "healthz") for port in ops_ports.values()))
-            for name, (status, _) in zip(ops_ports, statuses, strict=True):
+            for name, (status, said) in zip(ops_ports, statuses, strict=True):
                 misses[name] = 0 if status == 200 else misses[name] + 1
                 if misses[name] >= ALIVE_MISSES_MAX:
                     misses[name] = 0
-                    if (waiting := stuck(name)) is not None:
+                    if (waiting := stuck(name, said or "no answer")) is not None:
                         await waiting
 
 

@@ -129,7 +129,7 @@ class ClaimsLog:
             try:
                 async with (
                     self._kafka.producer(ProducerProfile.RECORDS) as producer,
-                    self._kafka.reader(await self._kafka.whole(CLAIMS.name)) as reader,
+                    self._kafka.reader(await self._kafka.whole(CLAIMS.name), patient=True) as reader,
                 ):
                     self._producer, attempt = producer, 0
                     await self._read(reader)

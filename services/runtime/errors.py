@@ -21,6 +21,10 @@ class SettingsError(Exception):
     """A setting, file or argument is wrong: say so and exit with 2."""
 
 
+class StoppedEarly(Exception):
+    """The service was told to stop while it still waited to start: end, and exit with 0."""
+
+
 class SendUnknown(RetryLater):
     """A send missed its deadline; the broker may have it. Send again: readers drop duplicates."""
 

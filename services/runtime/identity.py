@@ -4,6 +4,7 @@ Only ES256 and RS256 are believed; issuer, audience and expiry must be there. Ke
 that holds the issuer's key set. No `jku`, `x5u` or embedded key is ever followed.
 """
 
+import contextlib
 import ipaddress
 import os
 from dataclasses import dataclass
@@ -242,17 +243,25 @@ def _kept_key(file: Path) -> ECKey:
 
 
 def _write_whole(file: Path, content: bytes, *, mode: int, keep: bool = False) -> None:
-    """Write a file that is whole whenever it is there; `keep`: another process's stays."""
+    """Write a file that is whole whenever it is there, also after a power cut; `keep`: another process's stays."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
         out.write(content)
-    if not keep:
-        draft.replace(file)
-        return
-    try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass
-    finally:
+        out.flush()
+        os.fsync(out.fileno())
+    if keep:
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, file)
         draft.unlink()
+    else:
+        draft.replace(file)
+    _sync_directory(file.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

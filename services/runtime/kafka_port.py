@@ -203,9 +203,17 @@ class Kafka(Protocol):
         """Open a producer."""
 
     def reader(
-        self, starts: Mapping[Place, int | Start] | None = None, *, offsets_group: str | None = None
+        self,
+        starts: Mapping[Place, int | Start] | None = None,
+        *,
+        offsets_group: str | None = None,
+        patient: bool = False,
     ) -> AbstractAsyncContextManager[Reader]:
-        """Open a reader of these partitions."""
+        """Open a reader of these partitions.
+
+        `patient`: its partitions stay, so that it may wait at the broker for longer. New records come
+        as fast, an idle reader costs a tenth, `assign` takes a second.
+        """
 
     def group(
         self, group: str, topics: Sequence[str], profile: GroupProfile, listener: GroupListener

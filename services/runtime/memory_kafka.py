@@ -40,6 +40,7 @@ from services.runtime.partitioner import partition_of
 from services.runtime.waits import cancelled, within
 
 POLL_BYTES_MAX: Final = 1024 * 1024
+ASSIGN_AGAIN_S: Final = 1.0
 _AHEAD_MS_MAX: Final = 3_600_000
 _MESSAGE_BYTES_MAX: Final = 1024 * 1024
 _RECORD_LIMITS: Final = {ProducerProfile.RECORDS: (256 * 1024, 256 * 1024, 256 * 1024),
@@ -131,7 +132,11 @@ class MemoryKafka:
 
     @asynccontextmanager
     async def reader(
-        self, starts: Mapping[Place, int | Start] | None = None, *, offsets_group: str | None = None
+        self,
+        starts: Mapping[Place, int | Start] | None = None,
+        *,
+        offsets_group: str | None = None,
+        patient: bool = False,  # noqa: ARG002 - nothing waits at a broker here
     ) -> AsyncIterator[Reader]:
         await self.pause()
         reader = _Reader(self, offsets_group)
@@ -408,9 +413,14 @@ class _Member(_Positions):
         self._starting = asyncio.create_task(self._take_up(places), name="memory-kafka-assigned")
 
     async def _take_up(self, places: Sequence[Place]) -> None:
+        starts = await self._starts(places)
+        self.at = {place: starts[place] for place in places}
+        self.woken.set()
+
+    async def _starts(self, places: Sequence[Place]) -> Mapping[Place, int]:
         offsets = self.kafka.offsets(self._group.name)
-        starts = await self._listener.assigned(
-            [
+        while True:
+            assigned = [
                 Assigned(
                     place=place,
                     committed=offsets.get(place),
@@ -419,9 +429,9 @@ class _Member(_Positions):
                 )
                 for place in places
             ]
-        )
-        self.at = {place: starts[place] for place in places}
-        self.woken.set()
+            with suppress(RetryLater):
+                return await self._listener.assigned(assigned)
+            await self.kafka.clock.sleep(ASSIGN_AGAIN_S)
 
     async def revoke(self) -> None:
         owned, interrupted = self._owned, await self.stop()

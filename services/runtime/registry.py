@@ -105,7 +105,7 @@ async def follow_registry(
     """
     while True:
         try:
-            async with kafka.reader(await kafka.whole(devices(pool))) as reader:
+            async with kafka.reader(await kafka.whole(devices(pool)), patient=True) as reader:
                 await _follow(reader, on_standing, on_record)
         except (RetryLater, PoisonMessage) as error:
             log.warning("registry.unreachable", pool=pool, reason=str(error))

@@ -24,7 +24,7 @@ from aiohttp import web
 from services.runtime import log as logs
 from services.runtime import metrics
 from services.runtime.clock import Clock
-from services.runtime.errors import RetryLater, SettingsError
+from services.runtime.errors import RetryLater, SettingsError, StoppedEarly
 from services.runtime.http_server import json_response, make_app, quiet, serve
 from services.runtime.settings import OpsSettings
 
@@ -140,6 +140,9 @@ def _verdict(work: Coroutine[Any, Any, None]) -> int:
 
 
 def _say_why(error: BaseException) -> int:
+    if isinstance(error, StoppedEarly):
+        log.info("service.stopped_early", detail=str(error))
+        return CLEAN
     if isinstance(error, SettingsError):
         log.error("service.refused_settings", detail=str(error))
         return WRONG_SETTINGS

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import av
-import numpy as np
+
+from services.simulators import night_alley
 
 Codec = Literal["h264", "h265"]
 TICKS_PER_S: Final = 90_000
@@ -41,6 +42,11 @@ class Unit:
             whole.update(nal)
         return whole.hexdigest()
 
+    @property
+    def nal_sha256(self) -> list[str]:
+        """Hash of each NAL unit."""
+        return [_sha(nal) for nal in self.nals]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
@@ -58,10 +64,7 @@ class Clip:
 
     def write_hashes(self, file: Path) -> None:
         """Write what a checker compares with: a line per unit, in decode order."""
-        rows = [
-            {"sha256": u.sha256, "key": u.key, "nals": [_sha(n) for n in u.nals], "time_90k": u.time_90k}
-            for u in self.units
-        ]
+        rows = [{"sha256": u.sha256, "key": u.key, "nals": u.nal_sha256, "time_90k": u.time_90k} for u in self.units]
         sets = [_sha(nal) for nal in self.parameter_sets]
         file.write_text(json.dumps({"codec": self.codec, "parameter_sets": sets, "units": rows}, indent=1))
 
@@ -77,7 +80,7 @@ def pattern(
     seconds: float = 2.0,
     b_frames: int = 0,
 ) -> Clip:
-    """Encode moving noise with the frame number burned in as black and white blocks."""
+    """Encode an alley at night with the frame number burned in as black and white blocks."""
     stream: Any
     with av.open("/dev/null", "w", format="null") as sink:
         stream = sink.add_stream("libx264" if codec == "h264" else "libx265", rate=frame_rate)
@@ -147,13 +150,7 @@ def _options(codec: Codec, gop: int, b_frames: int, bitrate_bps: int) -> dict[st
 
 
 def _picture(number: int, width: int, height: int) -> av.VideoFrame:
-    """Noise that moves, so that bits are spent, and 16 blocks that say the frame number in binary."""
-    noise = np.random.default_rng(number % 8).integers(96, 160, (height, width), dtype=np.uint8)
-    side = width // 16
-    for bit in range(16):
-        noise[:side, bit * side : (bit + 1) * side] = 235 if number >> bit & 1 else 16
-    chroma = np.full((height // 2, width), 128, dtype=np.uint8)
-    frame = av.VideoFrame.from_ndarray(np.concatenate((noise, chroma)), format="yuv420p")
+    frame = av.VideoFrame.from_ndarray(night_alley.picture(number, width, height), format="yuv420p")
     frame.pts = number
     return frame
 

@@ -1,34 +1,17 @@
 """The picture of the nearest camera: moving, or honest about why not."""
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.console.conftest import Open
 from tests.console.fake_gateway import FakeGateway
-
-MOVES = """async () => {
-  const video = document.querySelector('.tile video');
-  const canvas = document.createElement('canvas');
-  canvas.width = 64; canvas.height = 36;
-  const pen = canvas.getContext('2d', {willReadFrequently: true});
-  const look = () => { pen.drawImage(video, 0, 0, 64, 36); return [...pen.getImageData(0, 0, 64, 36).data]; };
-  const frame = () => new Promise(done => video.requestVideoFrameCallback(done));
-  await frame();
-  const before = look();
-  for (let i = 0; i < 12; i++) await frame();
-  return look().some((value, at) => Math.abs(value - before[at]) > 40);
-}"""
-
-
-def _live(page: Page) -> None:
-    page.locator(".tile[data-picture=video] .chip.live").wait_for()
-    page.wait_for_function("() => document.querySelector('.tile video').currentTime > 0")
+from tests.console.moving import live, moves
 
 
 def test_the_nearest_camera_shows_a_moving_picture_with_its_age(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console()
     alert_id = gateway.press("bell-07")
-    _live(page)
-    assert page.evaluate(MOVES)
+    live(page)
+    assert moves(page)
     age = page.locator(".tile .age").get_attribute("data-age")
     assert age is not None
     assert float(age) < 3
@@ -38,7 +21,7 @@ def test_the_nearest_camera_shows_a_moving_picture_with_its_age(open_console: Op
 def test_a_camera_that_stops_is_covered_and_never_looks_live(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console()
     gateway.press("bell-07")
-    _live(page)
+    live(page)
     gateway.freeze("cam-07a")
     expect(page.locator(".tile .cover")).to_contain_text("멈춘 영상")
     expect(page.locator(".tile .chip.live")).to_have_count(0)
@@ -50,7 +33,7 @@ def test_a_camera_that_stops_is_covered_and_never_looks_live(open_console: Open,
 def test_a_gap_is_told_in_words(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console()
     gateway.press("bell-07")
-    _live(page)
+    live(page)
     gateway.tell_gap("cam-07a", "network_loss")
     expect(page.locator(".tile .cover")).to_contain_text("영상 없음: 통신 끊김")
 
@@ -71,7 +54,7 @@ def test_an_h265_camera_says_why_and_shows_a_still(open_console: Open, gateway: 
 def test_another_camera_is_one_press_away(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console()
     gateway.press("bell-07")
-    _live(page)
+    live(page)
     page.get_by_role("button", name="cam-07b").click()
     expect(page.locator(".tile .why")).to_be_visible()
 

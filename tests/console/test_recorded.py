@@ -10,14 +10,14 @@ from tests.console.fake_gateway import US, FakeGateway
 KST = timezone(timedelta(hours=9))
 
 
-def _kst(at_us: int) -> str:
+def kst(at_us: int) -> str:
     return datetime.fromtimestamp(at_us / US, KST).strftime("%H:%M:%S")
 
 
-def _go_to(page: Page, at_us: int) -> None:
-    page.get_by_label("시각으로 이동").fill(_kst(at_us))
+def go_to(page: Page, at_us: int) -> None:
+    page.get_by_label("시각으로 이동").fill(kst(at_us))
     page.get_by_role("button", name="이동", exact=True).click()
-    expect(page.locator("output.head")).to_contain_text(_kst(at_us))
+    expect(page.locator("output.head")).to_contain_text(kst(at_us))
 
 
 def test_playback_goes_across_a_gap_and_keeps_wall_time(open_console: Open, gateway: FakeGateway) -> None:
@@ -26,15 +26,15 @@ def test_playback_goes_across_a_gap_and_keeps_wall_time(open_console: Open, gate
     page.locator(".lane").wait_for()
     hole = gateway.holes[0]
     starts_us, ends_us = (gateway.started_us - int(s * US) for s in (hole.from_s, hole.to_s))
-    _go_to(page, starts_us - 2 * US)
+    go_to(page, starts_us - 2 * US)
     page.locator(".play").click()
     page.wait_for_function("() => document.querySelector('.playback video').currentTime > 0")
     expect(page.locator(".playback .cover")).to_contain_text("영상 없음: 통신 끊김")
     expect(page.locator(".playback .cover")).to_have_count(0)
     page.wait_for_function(
-        "after => document.querySelector('output.head').textContent.slice(11, 19) >= after", arg=_kst(ends_us + US)
+        "after => document.querySelector('output.head').textContent.slice(11, 19) >= after", arg=kst(ends_us + US)
     )
-    assert _kst(ends_us) <= page.locator("output.head").inner_text()[11:19] <= _kst(ends_us + 10 * US)
+    assert kst(ends_us) <= page.locator("output.head").inner_text()[11:19] <= kst(ends_us + 10 * US)
     assert set(gateway.seen.purposes) == {alert_id}
 
 
@@ -44,13 +44,13 @@ def test_seeking_back_into_a_gap_does_not_freeze_the_player(open_console: Open, 
     page.locator(".lane").wait_for()
     hole = gateway.holes[0]
     starts_us, ends_us = (gateway.started_us - int(s * US) for s in (hole.from_s, hole.to_s))
-    _go_to(page, ends_us + 4 * US)
+    go_to(page, ends_us + 4 * US)
     page.locator(".play").click()
     page.wait_for_function("() => document.querySelector('.playback video').readyState >= 3")
-    _go_to(page, starts_us + 5 * US)
+    go_to(page, starts_us + 5 * US)
     expect(page.locator(".playback .cover")).to_be_visible()
     page.wait_for_function(
-        "after => document.querySelector('output.head').textContent.slice(11, 19) >= after", arg=_kst(ends_us + US)
+        "after => document.querySelector('output.head').textContent.slice(11, 19) >= after", arg=kst(ends_us + US)
     )
 
 

@@ -16,7 +16,7 @@ import struct
 import termios
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import structlog
@@ -182,6 +182,7 @@ class CameraSession:
         self._link: _Link | None = None
         self._socket: socket.socket | None = None
         self._stop = asyncio.Event()
+        self._wake = asyncio.Event()  # a second has passed, or there is no time to wait for one
         self._answer: asyncio.Future[message.Response] | None = None
         self._answer_cseq = 0
         self._play_cseq = 0
@@ -212,6 +213,7 @@ class CameraSession:
     def request_stop(self) -> None:
         """End the session with a TEARDOWN; footage up to now is handed over."""
         self._stop.set()
+        self._wake.set()
 
     def watch(self, watched: bool) -> None:
         """Cut live fragments from now on, or no more."""
@@ -460,10 +462,12 @@ class CameraSession:
         keep_alive_s = min(self._timeout_s, message.SESSION_TIMEOUT_S) / 2
         next_alive = next_report = 0.0
         marked_at, marked_bytes = 0.0, 0
-        stopping = asyncio.ensure_future(self._stop.wait())
+        beat = asyncio.ensure_future(self._beat())
+        for end in (beat, link.lost):
+            end.add_done_callback(lambda _: self._wake.set())
         try:
             while True:
-                await self._tick(link, stopping)
+                await self._tick(link, beat)
                 passed_s = (self._clock.monotonic_ns() - play_ns) / 1e9
                 self._wake_if_hidden(link)
                 self._judge(passed_s)
@@ -480,16 +484,21 @@ class CameraSession:
                     self._low_water(self._mark())
                 self._judge_clocks()
         finally:
-            stopping.cancel()
+            beat.cancel()
 
-    async def _tick(self, link: _Link, stopping: "asyncio.Future[Literal[True]]") -> None:
-        sleep = asyncio.ensure_future(self._clock.sleep(self._settings.tick_s))
-        try:
-            await _first(sleep, link.lost, stopping)
-        finally:
-            sleep.cancel()
+    async def _beat(self) -> None:
+        """One task for a session's life: three new ones a second were a twentieth of what a camera cost."""
+        while True:
+            await self._clock.sleep(self._settings.tick_s)
+            self._wake.set()
+
+    async def _tick(self, link: _Link, beat: "asyncio.Future[None]") -> None:
+        await self._wake.wait()
+        self._wake.clear()
         if link.lost.done():
             self._lost(link)
+        if beat.done():
+            beat.result()
         if self._stop.is_set():
             self._enter(SessionPhase.DRAINING)
             raise _Ended(None, EndDetail.REQUESTED)

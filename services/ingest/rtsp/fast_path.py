@@ -487,6 +487,16 @@ class MediaParser:
         if self._nal != _NONE:
             self._end_nal()
         self.last_unit_us = now_us
+        fragmenter = self.fragmenter
+        if fragmenter is not None and not (
+            self._key or self._signed or self._broken or self._loss is not None or self._sets.waiting
+        ):
+            self._slices = False
+            self._nals = 0
+            self.units += 1
+            self._o = self._unit = fragmenter.unit(self._o, self._stamp, 0, now_us)
+            self._out = fragmenter.buffer
+            return
         key, signed = self._key, self._signed
         init: InitSegment | None = None
         if key:
@@ -502,8 +512,7 @@ class MediaParser:
             self.units_skipped += 1
             self._o = self._unit
             return
-        fragmenter = self.fragmenter
-        if fragmenter is None:
+        if (fragmenter := self.fragmenter) is None:
             return
         flags = (KEY if key else 0) | (BROKEN if self._broken else 0) | (SIGNED if signed else 0)
         missing = self._tell_loss() if self._loss is not None else None

@@ -58,6 +58,29 @@ class Timeline:
         self._held = (stamp, distance, arrival_us)
         return []
 
+    def plain(self, stamp: int, arrival_us: int) -> int | None:
+        """Take the next unit if it follows by exactly one interval; return its decode time, else None.
+
+        Does what `push` does, without a list and a tuple for each unit (hotpath.md). None: nothing was
+        taken, ask `push`.
+        """
+        last, interval = self._last32, self.interval
+        if last is None or self.reorder or self._held is not None or (stamp - last) % _WRAP != interval:
+            return None
+        dts = self._line + interval
+        if dts - self._dts != interval or dts < self._highest:
+            return None
+        self._last32 = stamp
+        self._line = self._highest = self._dts = dts
+        self._line_us = arrival_us
+        self._wild = 0
+        self._known = True
+        recent = self._recent
+        recent.append(dts)
+        if len(recent) > 2 * _REORDER_MAX:
+            del recent[:_REORDER_MAX]
+        return dts
+
     def flush(self) -> list[Place]:
         """Place a unit that still waits for its successor: the stream ends here."""
         if self._held is None:

@@ -90,6 +90,8 @@ class FetchSettings:
 
 
 READER: Final = FetchSettings()
+PATIENT_READER: Final = replace(READER, fetch_max_wait_ms=1_000)
+"""Each fetch of an idle reader costs about 1 ms of CPU: ten a second are a camera or two (2026-11-25)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

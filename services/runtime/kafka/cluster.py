@@ -11,8 +11,8 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 
 from services.runtime.clock import Clock
 from services.runtime.errors import PoisonMessage, RetryLater, SettingsError
-from services.runtime.kafka import translate
-from services.runtime.kafka.client_settings import GROUPS, PRODUCERS, READER, GroupSettings
+from services.runtime.kafka import flat_produce, translate
+from services.runtime.kafka.client_settings import GROUPS, PATIENT_READER, PRODUCERS, READER, GroupSettings
 from services.runtime.kafka.group import AioGroup
 from services.runtime.kafka.producer import AioProducer, Partitions, RecordProducer, VideoProducer
 from services.runtime.kafka.reader import AioReader
@@ -54,11 +54,15 @@ class AioKafka:
     # The clients, built but not started
 
     def new_producer(self, profile: ProducerProfile) -> AIOKafkaProducer:
-        return AIOKafkaProducer(**self._common, **PRODUCERS[profile].client())
+        producer = AIOKafkaProducer(**self._common, **PRODUCERS[profile].client())
+        if profile is ProducerProfile.VIDEO:
+            flat_produce.use(producer)
+        return producer
 
-    def new_reader(self, offsets_group: str | None) -> AIOKafkaConsumer:
+    def new_reader(self, offsets_group: str | None, *, patient: bool = False) -> AIOKafkaConsumer:
+        settings = PATIENT_READER if patient else READER
         return AIOKafkaConsumer(
-            **self._common, **READER.client(), group_id=offsets_group, client_rack=self._rack
+            **self._common, **settings.client(), group_id=offsets_group, client_rack=self._rack
         )  # fmt: skip
 
     def new_member(
@@ -87,11 +91,14 @@ class AioKafka:
 
     @asynccontextmanager
     async def reader(
-        self, starts: Mapping[Place, int | Start] | None = None, *, offsets_group: str | None = None
+        self,
+        starts: Mapping[Place, int | Start] | None = None,
+        *,
+        offsets_group: str | None = None,
+        patient: bool = False,
     ) -> AsyncIterator[Reader]:
-        opened = AioReader(
-            partial(self.new_reader, offsets_group), clock=self._clock, name=f"reader {offsets_group or ''}"
-        )
+        make = partial(self.new_reader, offsets_group, patient=patient)
+        opened = AioReader(make, clock=self._clock, name=f"reader {offsets_group or ''}")
         await opened.open(starts or {})
         try:
             yield opened

@@ -60,6 +60,7 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         self._polled_ns = clock.monotonic_ns()
         self._owned: frozenset[Place] = frozenset()
         self._starting: asyncio.Task[None] | None = None
+        self._joining: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[Any] | None = None
         self._stash: dict[Place, list[Record]] = {}
         self._held_since_ns: dict[Place, int] = {}
@@ -76,6 +77,10 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
     async def close(self) -> None:
         """Leave the group. `revoked` is not called: the service has drained before it closes."""
         await self._stop_starting()
+        joining, self._joining = self._joining, None
+        if joining is not None:
+            with suppress(RetryLater):
+                await cancelled(joining)
         if self._client is not None:
             await translate.stop(self._client, self._name)
         if self._polling is not None:
@@ -185,7 +190,7 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
     async def poll(self, *, timeout_s: float, hold: frozenset[Place] = frozenset()) -> Sequence[Record]:
         self._raise_failure()
         self._forget_after_a_stop()
-        if self._client is None and not await self._joined_again():
+        if (self._client is None or self._joining is not None) and not await self._joined_again(timeout_s):
             return []
         ready = self._ready(hold)
         if not any(place not in hold for place in self._stash):
@@ -206,9 +211,16 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             failure, self._failure = self._failure, None
             raise failure
 
-    async def _joined_again(self) -> bool:
+    async def _joined_again(self, timeout_s: float) -> bool:
+        """Join beside the polls: with a broker away it takes up to 30 s, and who polls must show that it lives."""
+        if self._joining is None:
+            self._joining = asyncio.create_task(self._join(), name=f"{self._name}-join")
+        await asyncio.wait((self._joining,), timeout=timeout_s)
+        if not self._joining.done():
+            return False
+        joining, self._joining = self._joining, None
         try:
-            await self._join()
+            joining.result()
         except RetryLater as error:
             log.warning("kafka.rejoin_failed", group=self._name, error=str(error))
             await self._clock.sleep(TRY_AGAIN_S)
@@ -287,7 +299,7 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
     # The rest of the port
 
     async def commit(self, positions: Mapping[Place, int]) -> None:
-        if self._client is None:
+        if self._client is None or self._joining is not None:
             raise RetryLater("commit: the client is being replaced")
         try:
             await translate.commit(self._client, positions)

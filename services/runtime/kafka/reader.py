@@ -68,7 +68,7 @@ class AioReader:
         wanted = [translate.to_raw(place) for place, start in starts.items() if only in (None, start)]
         if not wanted:
             return {}
-        found = await translate.answered(getattr(self._client, call)(wanted), call)
+        found = await translate.answered(getattr(self._open_client(), call)(wanted), call)
         return {translate.to_place(raw): offset for raw, offset in found.items()}
 
     async def poll(self, *, timeout_s: float) -> Sequence[Record]:

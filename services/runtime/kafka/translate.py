@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from aiokafka import ConsumerRecord, TopicPartition
@@ -21,6 +21,8 @@ from services.runtime.kafka_port import Place, Record
 
 log = structlog.get_logger()
 T = TypeVar("T")
+_ending: Final[set["asyncio.Task[None]"]] = set()
+"""Stops under way, so that an abandoned one is not collected while it runs."""
 
 
 class Client(Protocol):
@@ -85,12 +87,30 @@ async def start(client: Client, what: str) -> None:
 
 
 async def stop(client: Client, what: str) -> None:
-    """Stop a client; after the deadline it is abandoned and the process must end soon (guard 1)."""
+    """Stop a client; after the deadline it is abandoned and the process must end soon (guard 1).
+
+    In a task of its own: with its broker away aiokafka's `stop` swallows the cancellation that
+    `asyncio.timeout` sends, and would be waited for without end.
+    """
+    ending = asyncio.create_task(client.stop(), name=f"stop of {what}")
+    _ending.add(ending)
+    ending.add_done_callback(_ended)
     try:
-        async with asyncio.timeout(STOP_S):
-            await client.stop()
-    except (TimeoutError, KafkaError) as error:
+        await asyncio.wait((ending,), timeout=STOP_S)
+    finally:
+        ending.cancel()
+    if not ending.done():
+        log.warning("kafka.client_abandoned", client=what, error="TimeoutError")
+    elif isinstance(error := ending.exception(), KafkaError):
         log.warning("kafka.client_abandoned", client=what, error=type(error).__name__)
+    elif error is not None:
+        raise error
+
+
+def _ended(task: "asyncio.Task[None]") -> None:
+    _ending.discard(task)
+    if not task.cancelled():
+        task.exception()  # looked at: an abandoned client's last words are of no use
 
 
 def to_record(raw: "ConsumerRecord[Any, Any]") -> Record:

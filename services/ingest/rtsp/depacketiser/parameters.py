@@ -31,6 +31,11 @@ class ParameterSets:
                 self._staged[self._key(nal)] = nal
 
     @property
+    def waiting(self) -> bool:
+        """Sets wait for the next key picture."""
+        return bool(self._staged)
+
+    @property
     def sequence_changed(self) -> bool:
         """A sequence set waits that the pictures in use were not coded with."""
         if not self._staged or not self._given:

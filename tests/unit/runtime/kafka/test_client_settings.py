@@ -44,10 +44,14 @@ async def test_a_producer_is_built_as_the_table_says(
     await client.stop()
 
 
-@pytest.mark.parametrize("group", [None, "alerting.commands"])
-async def test_a_reader_is_built_as_the_table_says(kafka: AioKafka, group: str | None) -> None:
-    client: Any = kafka.new_reader(group)
-    assert common(client) == (100, 1, MIB, 256 * KIB, 15_000, False, "none", True, "zone-a")
+@pytest.mark.parametrize(("group", "patient", "wait_ms"), [
+    (None, False, 100), ("alerting.commands", False, 100), (None, True, 1_000),
+])  # fmt: skip
+async def test_a_reader_is_built_as_the_table_says(
+    kafka: AioKafka, group: str | None, patient: bool, wait_ms: int
+) -> None:  # fmt: skip
+    client: Any = kafka.new_reader(group, patient=patient)
+    assert common(client) == (wait_ms, 1, MIB, 256 * KIB, 15_000, False, "none", True, "zone-a")
     assert client._group_id == group
     await client.stop()
 
