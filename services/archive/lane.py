@@ -78,6 +78,7 @@ class Lane:
     segmenter: Segmenter = field(default_factory=Segmenter)
     closed: deque[Held] = field(default_factory=deque)
     committed: int | None = None
+    _recorded_us: UtcMicroseconds = 0
     _tracks: dict[EpochId, EpochTrack] = field(default_factory=dict)
     _ends: dict[Stream, UtcMicroseconds | None] = field(default_factory=dict)
     _open: dict[SegmentId, Held] = field(default_factory=dict)
@@ -132,7 +133,8 @@ class Lane:
             track.hole_cause = cause
 
     def passed(self, record_time_us: UtcMicroseconds) -> tuple[Cut, ...]:
-        """Take the time of a record, whatever it holds."""
+        """Take the time of a record, whatever it holds, before the record itself."""
+        self._recorded_us = record_time_us
         return self._finish(self.segmenter.record_time(record_time_us))
 
     def ended(self, end: VideoEnd) -> tuple[Cut, ...]:
@@ -150,6 +152,7 @@ class Lane:
             size_bytes=len(checked.value),
             frames=checked.boxes.samples,
             init_bytes=len(fragment.init),
+            recorded_us=self._recorded_us,
         )
         cuts = self._finish(step.cuts)
         if step.opened:
