@@ -32,6 +32,7 @@ from services.archive.seams import Seams
 from services.archive.settings import ArchiveSettings, disk_reserve_bytes
 from services.archive.store.local import LocalStore
 from services.archive.store.port import ObjectStore
+from services.archive.storer import Storer
 from services.archive.writer import Writer
 from services.contracts.topics import VIDEO
 from services.runtime.access_log import AccessLog
@@ -127,22 +128,25 @@ async def _record(parts: Parts, kafka: Kafka, context: ServiceContext, stopping:
     )
     with ThreadPoolExecutor(settings.store_workers, thread_name_prefix="archive-store") as pool:
         async with _producing(parts, kafka) as (alarms, dead_letters):
+            seams = Seams(history=parts.history, catalog=parts.catalog, clock=parts.clock, metrics=parts.metrics)
+            writer = Writer(
+                store=parts.store,
+                catalog=parts.catalog,
+                bucket=settings.bucket,
+                guaranteed_days=settings.guaranteed_days,
+                clock=parts.clock,
+                metrics=parts.metrics,
+            )
             recorder = Recorder(
                 catalog=parts.catalog,
-                writer=Writer(
-                    store=parts.store,
-                    catalog=parts.catalog,
-                    bucket=settings.bucket,
-                    guaranteed_days=settings.guaranteed_days,
-                    clock=parts.clock,
-                    metrics=parts.metrics,
+                storer=Storer(
+                    writer=writer, seams=seams, pool=pool, alarms=alarms, clock=parts.clock, metrics=parts.metrics
                 ),
-                seams=Seams(history=parts.history, catalog=parts.catalog, clock=parts.clock, metrics=parts.metrics),
+                seams=seams,
                 scratch=scratch,
                 tail=parts.tail,
                 free_bytes=parts.store.free_bytes,
                 reserve_bytes=disk_reserve_bytes(settings),
-                pool=pool,
                 alarms=alarms,
                 dead_letters=dead_letters,
                 clock=parts.clock,

@@ -56,6 +56,9 @@ class ArchiveMetrics:
         self.lag_seconds = Gauge(
             "safealley_archive_recorder_lag_seconds", "Age of the record of `video` read last.", registry=registry
         )
+        self.commits = Counter(
+            "safealley_archive_recorder_commits_total", "Commits of `video`, by result.", ["result"], registry=registry
+        )
         self.kept = Counter(
             "safealley_archive_keeper_records_total", "Records of other topics kept.", ["topic"], registry=registry
         )

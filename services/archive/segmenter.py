@@ -37,6 +37,7 @@ class CutReason(StrEnum):
     RUN_ENDED = "run_ended"
     HIGHER_EPOCH = "higher_epoch"
     SILENCE = "silence"
+    SCRATCH_FULL = "scratch_full"
 
 
 class EpochId(NamedTuple):
@@ -182,6 +183,11 @@ class Segmenter:
         if segment is None or segment.run != end.run_id:
             return ()
         return (self._close(at, CutReason.RUN_ENDED),)
+
+    def relieve(self) -> tuple[Cut, ...]:
+        """Close the largest open segment: scratch is full. The one cut that does not follow from the records."""
+        largest = max(self.open, key=lambda at: self.open[at].size_bytes, default=None)
+        return () if largest is None else (self._close(largest, CutReason.SCRATCH_FULL),)
 
     def _superseded(self, fragment: Fragment) -> tuple[Cut, ...]:
         """Close what lower epochs have open when a higher one first appears.

@@ -206,7 +206,7 @@ class _Process:
 
     def _store(self, lane: Lane, held: Held) -> None:
         self.writer.write(held)
-        lane.stored(held)
+        lane.drop(held)
 
 
 def _objects(lives: list[tuple[int, int]]) -> dict[str, str]:
