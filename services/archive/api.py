@@ -6,10 +6,10 @@ reading threads.
 
 import asyncio
 import ipaddress
-import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,8 @@ from aiohttp.abc import AbstractStreamWriter
 from services.archive import footage, playlist, timeline
 from services.archive.audit import Audit
 from services.archive.cameras import Cameras
-from services.archive.clip import Contained, cut
+from services.archive.clip import Clip, Cutting, cut
+from services.archive.clip_files import ClipFiles, ClipTooLarge
 from services.archive.history import History, Source
 from services.archive.metrics import ArchiveMetrics
 from services.archive.open_tail import OpenSegment
@@ -82,7 +83,7 @@ class ArchiveApi:
         cameras: Cameras,
         audit: Audit,
         pool: Executor,
-        clip_dir: Path,
+        clip_files: ClipFiles,
         clips_at_once: int,
         clock: Clock,
         metrics: ArchiveMetrics,
@@ -91,13 +92,10 @@ class ArchiveApi:
         self._cameras = cameras
         self._audit = audit
         self._pool = pool
-        self._clip_dir = clip_dir
+        self._clip_files = clip_files
         self._clips = asyncio.Semaphore(clips_at_once)
         self._clock = clock
         self._metrics = metrics
-        clip_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in clip_dir.glob("*.mp4"):
-            leftover.unlink()
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -161,26 +159,38 @@ class ArchiveApi:
         if len(found) != 1 or (found[0].from_us, found[0].to_us) != (look.from_us, look.to_us):
             self._note(request, "clip", look, result="failed")
             return json_response(footage.instead(tiles, partial(_clip_href, look)), status=409)
-        target = self._clip_dir / f"{os.urandom(8).hex()}.mp4"
-        try:
-            contained = await self._make_clip(look, found[0], target)
-            self._metrics.clip_bytes.inc(target.stat().st_size)
-            self._note(request, "clip", look, size_bytes=target.stat().st_size)
-            return _clip_response(target, look, contained, is_open=found[0].is_open)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+        async with self._turn():
+            cutting = await self._read(partial(footage.cutting, self._history, look.camera_id, look.stream, found[0]))
+            with self._clip_file(cutting) as target:
+                made = await self._make_clip(cutting, target)
+                self._note(request, "clip", look, size_bytes=made.size_bytes)
+                response = _clip_response(target, look, made, is_open=found[0].is_open)
+                await response.prepare(request)
+                return response
 
-    async def _make_clip(self, look: Look, part: footage.Part, target: Path) -> Contained:
+    @contextmanager
+    def _clip_file(self, cutting: Cutting) -> Iterator[Path]:
+        try:
+            with self._clip_files.file(cutting.size_bytes) as target:
+                yield target
+        except ClipTooLarge as error:
+            raise refuse(422, str(error), error="too_large") from None
+
+    async def _make_clip(self, cutting: Cutting, target: Path) -> Clip:
+        started_ns = self._clock.monotonic_ns()
+        made = await self._read(partial(cut, cutting, target))
+        self._metrics.clip_seconds.observe((self._clock.monotonic_ns() - started_ns) / 1e9)
+        self._metrics.clip_bytes.inc(made.size_bytes)
+        return made
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         async with asyncio.timeout(CLIP_WAIT_S):
             await self._clips.acquire()
         try:
-            return await self._read(partial(self._cut, look, part, target))
+            yield
         finally:
             self._clips.release()
-
-    def _cut(self, look: Look, part: footage.Part, target: Path) -> Contained:
-        return cut(footage.cutting(self._history, look.camera_id, look.stream, part), target)
 
     def _render(self, look: Look) -> str:
         tiles = self._history.tiles(look.camera_id, look.stream, look.from_us, look.to_us)
@@ -306,26 +316,23 @@ class ArchiveApi:
         )
 
 
-class _SpentFile(web.FileResponse):
-    """A file that is gone once it was sent, or once the sending failed."""
+class _SentInside(web.FileResponse):
+    """A file that its handler has sent already when aiohttp asks for it: it is gone by then."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        try:
-            return await super().prepare(request)
-        finally:
-            self._path.unlink(missing_ok=True)
+        return None if self.prepared else await super().prepare(request)
 
 
-def _clip_response(target: Path, look: Look, contained: Contained, *, is_open: bool) -> web.FileResponse:
+def _clip_response(target: Path, look: Look, made: Clip, *, is_open: bool) -> web.FileResponse:
     name = f"{look.camera_id}-{look.from_us}-{look.to_us}.mp4"
-    return _SpentFile(
+    return _SentInside(
         target,
         headers={
             "Content-Type": "video/mp4",
             "Content-Disposition": f'attachment; filename="{name}"',
             "Safealley-State": "open" if is_open else "recorded",
             "Safealley-Requested": f"{look.from_us}-{look.to_us}",
-            "Safealley-Contained": f"{contained.from_us}-{contained.to_us}",
+            "Safealley-Contained": f"{made.from_us}-{made.to_us}",
         },
     )
 

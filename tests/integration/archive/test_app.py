@@ -73,6 +73,7 @@ async def test_what_was_read_can_be_seen_at_once_and_taken_out_to_the_frame(benc
         assert headers["Safealley-Contained"].startswith(f"{at(2)}-")
         taken, whole = coded_bytes(io.BytesIO(body)), coded_bytes(io.BytesIO(make_film().whole))
         assert taken == whole[50 : 50 + len(taken)]
+        assert list(archive.settings.clip_dir.iterdir()) == []
 
 
 async def test_a_run_that_ended_is_stored_with_its_row_and_committed(bench: Bench) -> None:

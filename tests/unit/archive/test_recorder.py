@@ -141,6 +141,21 @@ async def test_below_the_disk_reserve_video_stays_in_kafka(rig: Rig) -> None:
         await rig.until(lambda: len(rig.tail) == 1)
 
 
+async def test_a_reader_of_the_open_tail_goes_on_in_the_store(rig: Rig) -> None:
+    await rig.film(range(4))
+    async with rig.recording():
+        await rig.until(lambda: len(rig.tail) == 1)
+        (source,) = rig.tail.segments("cam-1", "main")
+        seen = rig.history.read(source, 0, source.size_bytes)
+        await rig.send(end_record(seq=3, end_us=at(4)))
+        await rig.until(lambda: rig.committed() == 5)
+        assert (
+            rig.history.read(source, 0, source.size_bytes)
+            == seen
+            == make_film().init + b"".join(make_film().fragments[:4])
+        )
+
+
 class Idle:
     """Another member that reads nothing."""
 
