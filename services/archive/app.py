@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import structlog
+
 from services.archive.alarms import SystemAlarms
 from services.archive.api import ArchiveApi
 from services.archive.audit import Audit
 from services.archive.cameras import Cameras
 from services.archive.catalog import Catalog, sqlite_url
+from services.archive.clip_files import ClipFiles
 from services.archive.history import History
 from services.archive.keeper import TOPICS, Keeper
 from services.archive.metrics import ArchiveMetrics
@@ -51,6 +54,8 @@ RECORDS_GROUP: Final = "archive.records"
 READERS: Final = 4
 THREAD_STOP_S: Final = 25.0
 FLUSH_S: Final = 5.0
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,15 +195,20 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
                 cameras=cameras,
                 audit=audit,
                 pool=pool,
-                clip_dir=settings.clip_dir,
+                clip_files=ClipFiles(
+                    settings.clip_dir,
+                    capacity_bytes=settings.clip_bytes,
+                    reserve_bytes=disk_reserve_bytes(settings),
+                    free_bytes=parts.store.free_bytes,
+                ),
                 clips_at_once=settings.clips_at_once,
                 clock=parts.clock,
                 metrics=parts.metrics,
             ).add_to(app)
             async with (
-                serve(app, settings.listen) as port,
-                _audited(audit, access_log, parts.clock),
+                _audited(audit, access_log, parts),  # outermost: what the last requests saw is noted too
                 beside(registry, name="archive-registry"),
+                serve(app, settings.listen) as port,
             ):
                 on_port(port)
                 context.status("cameras", cameras.status)
@@ -218,16 +228,16 @@ async def _producing(parts: Parts, kafka: Kafka) -> AsyncIterator[tuple[SystemAl
 
 
 @asynccontextmanager
-async def _audited(audit: Audit, access_log: AccessLog, clock: Clock) -> AsyncIterator[None]:
+async def _audited(audit: Audit, access_log: AccessLog, parts: Parts) -> AsyncIterator[None]:
     """Send access records meanwhile, and the rest at the end."""
 
     async def tick() -> None:
         while True:
-            await clock.sleep(1)
-            audit.tick(clock.now_us())
+            await parts.clock.sleep(1)
+            audit.tick(parts.clock.now_us())
+            parts.metrics.access_records.set(len(audit))
 
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(access_log.run()), tasks.create_task(tick())]
+    async with beside(access_log.run(), name="archive-access-log"), beside(tick(), name="archive-audit-tick"):
         try:
             yield
         finally:
@@ -235,6 +245,5 @@ async def _audited(audit: Audit, access_log: AccessLog, clock: Clock) -> AsyncIt
             try:
                 async with asyncio.timeout(FLUSH_S):
                     await access_log.flush()
-            finally:
-                for task in running:
-                    task.cancel()
+            except TimeoutError:
+                log.error("app.access_records_lost", records=len(access_log))

@@ -66,7 +66,7 @@ def _check_bytes(fragment: Fragment, value: memoryview) -> Checked:
     return Checked(fragment=fragment, value=value, boxes=boxes.read_fragment(value))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """The state of one assigned partition."""
 
@@ -81,7 +81,8 @@ class Lane:
     storing: Held | None = None
     """The segment that a thread is giving to the store now: its file is not ours to remove."""
     discarded: bool = False
-    _recorded_us: UtcMicroseconds = 0
+    recorded_us: UtcMicroseconds = 0
+    """The time of the record read last."""
     _tracks: dict[EpochId, EpochTrack] = field(default_factory=dict)
     _ends: dict[Stream, UtcMicroseconds | None] = field(default_factory=dict)
     _open: dict[SegmentId, Held] = field(default_factory=dict)
@@ -137,7 +138,7 @@ class Lane:
 
     def passed(self, record_time_us: UtcMicroseconds) -> tuple[Cut, ...]:
         """Take the time of a record, whatever it holds, before the record itself."""
-        self._recorded_us = record_time_us
+        self.recorded_us = record_time_us
         return self._finish(self.segmenter.record_time(record_time_us))
 
     def ended(self, end: VideoEnd) -> tuple[Cut, ...]:
@@ -155,7 +156,7 @@ class Lane:
             size_bytes=len(checked.value),
             frames=checked.boxes.samples,
             init_bytes=len(fragment.init),
-            recorded_us=self._recorded_us,
+            recorded_us=self.recorded_us,
         )
         cuts = self._finish(step.cuts)
         if step.opened:

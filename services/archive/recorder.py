@@ -377,8 +377,10 @@ class Recorder:
         now_us = self._clock.now_us()
         oldest = min((held.segment.end_us for lane in lanes for held in lane.closed), default=now_us)
         self._metrics.oldest_pending_seconds.set(max(0, now_us - oldest) / 1e6)
-        lags = ((consumer.end(lane.place) or lane.next_offset) - lane.next_offset for lane in lanes)
-        self._metrics.lag_records.set(sum(max(0, lag) for lag in lags))
+        lags = {lane: max(0, (consumer.end(lane.place) or 0) - lane.next_offset) for lane in lanes}
+        self._metrics.lag_records.set(sum(lags.values()))
+        ages_us = (now_us - lane.recorded_us for lane, lag in lags.items() if lag and lane.recorded_us)
+        self._metrics.lag_seconds.set(max(0, max(ages_us, default=0)) / 1e6)
 
     async def _commit(self, consumer: GroupConsumer) -> None:
         lanes = dict(self._lanes)

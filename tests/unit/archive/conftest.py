@@ -67,11 +67,15 @@ class FaultyStore(LocalStore):
 
 
 class FaultyConsumer:
-    """A group's consumer whose next commits raise what is in `errors`."""
+    """A group's consumer whose next commits raise what is in `errors`; `ends` are ends it has seen."""
 
     def __init__(self, inner: GroupConsumer) -> None:
         self._inner = inner
         self.errors: list[Exception] = []
+        self.ends: dict[Place, int] = {}
+
+    def end(self, place: Place) -> int | None:
+        return self.ends.get(place, self._inner.end(place))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
