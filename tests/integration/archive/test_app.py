@@ -76,6 +76,26 @@ async def test_what_was_read_can_be_seen_at_once_and_taken_out_to_the_frame(benc
         assert list(archive.settings.clip_dir.iterdir()) == []
 
 
+async def test_a_camera_that_is_recorded_now_is_never_unknown(bench: Bench) -> None:
+    async with bench.archive() as archive:
+        states: set[str] = set()
+        await bench.clock.advance(1)
+        await bench.film(range(1))
+        await until_state(archive, 0, 1, "open")
+        for second in range(1, 75):
+            await bench.film(range(second, second + 1))
+            await bench.clock.advance(1)
+            answer = await timeline(archive, 0, second + 2)
+            states |= {item.state for item in answer.items}
+            pending_us = sum(
+                min(item.to_us, bench.clock.now_us()) - item.from_us
+                for item in answer.items
+                if item.state == "pending" and item.from_us < bench.clock.now_us()
+            )
+            assert pending_us <= 3 * SECOND_US
+        assert states == {"recorded", "open", "pending"}
+
+
 async def test_a_run_that_ended_is_stored_with_its_row_and_committed(bench: Bench) -> None:
     await bench.clock.advance(8)
     await bench.film(range(8))
