@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +17,7 @@ from services.archive.settings import ArchiveSettings
 from services.contracts import codec
 from services.contracts.device import Device
 from services.contracts.envelope import Envelope, rfc3339
+from services.contracts.timeline import Timeline
 from services.contracts.topics import ALARMS, AUDIT, DEVICES, STREAMS, VIDEO
 from services.runtime.clock import FakeClock
 from services.runtime.identity import DemoIssuer, Role
@@ -55,6 +57,16 @@ class Archive:
             await self.clock.advance(0.25)
             await asyncio.to_thread(lambda: None)
         raise AssertionError("it did not come about")
+
+    async def read_up_to(self, end_us: int, path: str) -> Timeline:
+        """Ask for a timeline, the clock standing still, until its footage ends at `end_us`."""
+        for _ in range(400):
+            _, _, body = await self.get(path)
+            answer = msgspec.json.decode(body, type=Timeline)
+            if any(item.state in ("open", "recorded") and item.to_us == end_us for item in answer.items):
+                return answer
+            await asyncio.to_thread(lambda: None)
+        raise AssertionError("it was not read")
 
 
 @dataclass

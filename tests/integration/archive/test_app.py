@@ -78,21 +78,20 @@ async def test_what_was_read_can_be_seen_at_once_and_taken_out_to_the_frame(benc
 
 async def test_a_camera_that_is_recorded_now_is_never_unknown(bench: Bench) -> None:
     async with bench.archive() as archive:
-        states: set[str] = set()
-        await bench.clock.advance(1)
         await bench.film(range(1))
         await until_state(archive, 0, 1, "open")
-        for second in range(1, 75):
+        begin = 1 + (bench.clock.now_us() - START_US) // SECOND_US
+        await bench.film(range(1, begin))
+        states: set[str] = set()
+        for second in range(begin, begin + 75):
+            await bench.clock.advance((at(second + 1) - bench.clock.now_us()) / SECOND_US)
             await bench.film(range(second, second + 1))
-            await bench.clock.advance(1)
-            answer = await timeline(archive, 0, second + 2)
+            answer = await archive.read_up_to(at(second + 1), f"{CAMERA}/timeline?{query(0, second + 2)}")
             states |= {item.state for item in answer.items}
-            pending_us = sum(
-                min(item.to_us, bench.clock.now_us()) - item.from_us
-                for item in answer.items
-                if item.state == "pending" and item.from_us < bench.clock.now_us()
-            )
-            assert pending_us <= 3 * SECOND_US
+            assert [(item.from_us, item.to_us) for item in answer.items if item.state == "pending"] == [
+                (at(second + 1), at(second + 2))
+            ]
+            assert answer.coverage_ratio == 1.0
         assert states == {"recorded", "open", "pending"}
 
 
