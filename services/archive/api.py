@@ -6,10 +6,10 @@ reading threads.
 
 import asyncio
 import ipaddress
-import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,9 @@ from aiohttp.abc import AbstractStreamWriter
 
 from services.archive import footage, playlist, timeline
 from services.archive.audit import Audit
-from services.archive.clip import Contained, cut
+from services.archive.cameras import Cameras
+from services.archive.clip import Clip, Cutting, cut
+from services.archive.clip_files import ClipFiles, ClipTooLarge
 from services.archive.history import History, Source
 from services.archive.metrics import ArchiveMetrics
 from services.archive.open_tail import OpenSegment
@@ -33,6 +35,7 @@ from services.contracts.envelope import from_rfc3339
 from services.contracts.units import StreamName, UtcMicroseconds
 from services.runtime.clock import Clock
 from services.runtime.http_server import (
+    Refusal,
     RequestIdKey,
     TraceparentKey,
     caller_of,
@@ -77,23 +80,22 @@ class ArchiveApi:
         self,
         *,
         history: History,
+        cameras: Cameras,
         audit: Audit,
         pool: Executor,
-        clip_dir: Path,
+        clip_files: ClipFiles,
         clips_at_once: int,
         clock: Clock,
         metrics: ArchiveMetrics,
     ) -> None:
         self._history = history
+        self._cameras = cameras
         self._audit = audit
         self._pool = pool
-        self._clip_dir = clip_dir
+        self._clip_files = clip_files
         self._clips = asyncio.Semaphore(clips_at_once)
         self._clock = clock
         self._metrics = metrics
-        clip_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in clip_dir.glob("*.mp4"):
-            leftover.unlink()
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -141,7 +143,7 @@ class ArchiveApi:
 
     async def init(self, request: web.Request) -> web.StreamResponse:
         """Serve an init by its digest; it holds no picture."""
-        self._check_role(request, "range_read")
+        self._admit(request, "range_read")
         find = partial(self._history.find_init, request.match_info["camera_id"], request.match_info["digest"])
         found = await self._read(find)
         if found is None:
@@ -157,26 +159,38 @@ class ArchiveApi:
         if len(found) != 1 or (found[0].from_us, found[0].to_us) != (look.from_us, look.to_us):
             self._note(request, "clip", look, result="failed")
             return json_response(footage.instead(tiles, partial(_clip_href, look)), status=409)
-        target = self._clip_dir / f"{os.urandom(8).hex()}.mp4"
-        try:
-            contained = await self._make_clip(look, found[0], target)
-            self._metrics.clip_bytes.inc(target.stat().st_size)
-            self._note(request, "clip", look, size_bytes=target.stat().st_size)
-            return _clip_response(target, look, contained, is_open=found[0].is_open)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+        async with self._turn():
+            cutting = await self._read(partial(footage.cutting, self._history, look.camera_id, look.stream, found[0]))
+            with self._clip_file(cutting) as target:
+                made = await self._make_clip(cutting, target)
+                self._note(request, "clip", look, size_bytes=made.size_bytes)
+                response = _clip_response(target, look, made, is_open=found[0].is_open)
+                await response.prepare(request)
+                return response
 
-    async def _make_clip(self, look: Look, part: footage.Part, target: Path) -> Contained:
+    @contextmanager
+    def _clip_file(self, cutting: Cutting) -> Iterator[Path]:
+        try:
+            with self._clip_files.file(cutting.size_bytes) as target:
+                yield target
+        except ClipTooLarge as error:
+            raise refuse(422, str(error), error="too_large") from None
+
+    async def _make_clip(self, cutting: Cutting, target: Path) -> Clip:
+        started_ns = self._clock.monotonic_ns()
+        made = await self._read(partial(cut, cutting, target))
+        self._metrics.clip_seconds.observe((self._clock.monotonic_ns() - started_ns) / 1e9)
+        self._metrics.clip_bytes.inc(made.size_bytes)
+        return made
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         async with asyncio.timeout(CLIP_WAIT_S):
             await self._clips.acquire()
         try:
-            return await self._read(partial(self._cut, look, part, target))
+            yield
         finally:
             self._clips.release()
-
-    def _cut(self, look: Look, part: footage.Part, target: Path) -> Contained:
-        return cut(footage.cutting(self._history, look.camera_id, look.stream, part), target)
 
     def _render(self, look: Look) -> str:
         tiles = self._history.tiles(look.camera_id, look.stream, look.from_us, look.to_us)
@@ -227,17 +241,24 @@ class ArchiveApi:
 
     # --- who may look, and the record of it ----------------------------------------------------
 
-    def _check_role(self, request: web.Request, action: AccessAction) -> None:
-        role = caller_of(request).role
-        if role not in MAY_LOOK:
-            camera_id = request.match_info["camera_id"]
+    def _admit(self, request: web.Request, action: AccessAction) -> None:
+        """Let a look go on, or note and refuse it. Another jurisdiction's camera does not exist."""
+        caller, camera_id = caller_of(request), request.match_info["camera_id"]
+        refusal: Refusal | None = None
+        if caller.role not in MAY_LOOK:
+            refusal = refuse(403, f"the role {caller.role} may not see recorded pictures")
+        else:
+            whose = self._cameras.jurisdiction(camera_id)
+            if whose is None or not caller.may_see(whose):
+                refusal = refuse(404, "there is no such camera")
+        if refusal is not None:
             self._write(request, action, camera_id, purpose=request.query.get("purpose", ""), result="denied")
-            raise refuse(403, f"the role {role} may not see recorded pictures")
+            raise refusal
         if self._audit.full:
             raise refuse(503, "looks cannot be noted now, so none is allowed: Kafka is away")
 
     def _look(self, request: web.Request, action: AccessAction, *, longest_us: int | None) -> Look:
-        self._check_role(request, action)
+        self._admit(request, action)
         purpose = request.query.get("purpose", "").strip()
         if not purpose or len(purpose) > PURPOSE_CHARS_MAX:
             raise refuse(422, f"purpose is missing: say why, in at most {PURPOSE_CHARS_MAX} characters")
@@ -295,26 +316,23 @@ class ArchiveApi:
         )
 
 
-class _SpentFile(web.FileResponse):
-    """A file that is gone once it was sent, or once the sending failed."""
+class _SentInside(web.FileResponse):
+    """A file that its handler has sent already when aiohttp asks for it: it is gone by then."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        try:
-            return await super().prepare(request)
-        finally:
-            self._path.unlink(missing_ok=True)
+        return None if self.prepared else await super().prepare(request)
 
 
-def _clip_response(target: Path, look: Look, contained: Contained, *, is_open: bool) -> web.FileResponse:
+def _clip_response(target: Path, look: Look, made: Clip, *, is_open: bool) -> web.FileResponse:
     name = f"{look.camera_id}-{look.from_us}-{look.to_us}.mp4"
-    return _SpentFile(
+    return _SentInside(
         target,
         headers={
             "Content-Type": "video/mp4",
             "Content-Disposition": f'attachment; filename="{name}"',
             "Safealley-State": "open" if is_open else "recorded",
             "Safealley-Requested": f"{look.from_us}-{look.to_us}",
-            "Safealley-Contained": f"{contained.from_us}-{contained.to_us}",
+            "Safealley-Contained": f"{made.from_us}-{made.to_us}",
         },
     )
 

@@ -3,6 +3,7 @@
 video -> segmenter -> scratch (read meanwhile by open_tail) -> writer -> store, then catalog -> commit
 streams, audit -> keeper -> catalog
 timeline, playlist, clip <- footage <- history <- open_tail, catalog, store; every look -> audit
+timeline, playlist, clip <- cameras <- devices.<pool>, catalog
 
 `video` has a consumer, a thread and an event loop of its own: its fetches and hashes must not delay
 the other topics or the API (kafka.md 3, guard 13).
@@ -16,10 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import structlog
+
 from services.archive.alarms import SystemAlarms
 from services.archive.api import ArchiveApi
 from services.archive.audit import Audit
+from services.archive.cameras import Cameras
 from services.archive.catalog import Catalog, sqlite_url
+from services.archive.clip_files import ClipFiles
 from services.archive.history import History
 from services.archive.keeper import TOPICS, Keeper
 from services.archive.metrics import ArchiveMetrics
@@ -30,6 +35,7 @@ from services.archive.seams import Seams
 from services.archive.settings import ArchiveSettings, disk_reserve_bytes
 from services.archive.store.local import LocalStore
 from services.archive.store.port import ObjectStore
+from services.archive.storer import Storer
 from services.archive.writer import Writer
 from services.contracts.topics import VIDEO
 from services.runtime.access_log import AccessLog
@@ -39,13 +45,17 @@ from services.runtime.http_server import make_app, serve
 from services.runtime.identity import Identity
 from services.runtime.kafka_port import GroupProfile, Kafka, ProducerProfile
 from services.runtime.metrics import REGISTRY, Registry, version
+from services.runtime.registry import follow_registry
 from services.runtime.service import LoopThread, ServiceContext
+from services.runtime.waits import beside
 
 VIDEO_GROUP: Final = "archive.video"
 RECORDS_GROUP: Final = "archive.records"
 READERS: Final = 4
 THREAD_STOP_S: Final = 25.0
 FLUSH_S: Final = 5.0
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,22 +133,25 @@ async def _record(parts: Parts, kafka: Kafka, context: ServiceContext, stopping:
     )
     with ThreadPoolExecutor(settings.store_workers, thread_name_prefix="archive-store") as pool:
         async with _producing(parts, kafka) as (alarms, dead_letters):
+            seams = Seams(history=parts.history, catalog=parts.catalog, clock=parts.clock, metrics=parts.metrics)
+            writer = Writer(
+                store=parts.store,
+                catalog=parts.catalog,
+                bucket=settings.bucket,
+                guaranteed_days=settings.guaranteed_days,
+                clock=parts.clock,
+                metrics=parts.metrics,
+            )
             recorder = Recorder(
                 catalog=parts.catalog,
-                writer=Writer(
-                    store=parts.store,
-                    catalog=parts.catalog,
-                    bucket=settings.bucket,
-                    guaranteed_days=settings.guaranteed_days,
-                    clock=parts.clock,
-                    metrics=parts.metrics,
+                storer=Storer(
+                    writer=writer, seams=seams, pool=pool, alarms=alarms, clock=parts.clock, metrics=parts.metrics
                 ),
-                seams=Seams(history=parts.history, catalog=parts.catalog, clock=parts.clock, metrics=parts.metrics),
+                seams=seams,
                 scratch=scratch,
                 tail=parts.tail,
                 free_bytes=parts.store.free_bytes,
                 reserve_bytes=disk_reserve_bytes(settings),
-                pool=pool,
                 alarms=alarms,
                 dead_letters=dead_letters,
                 clock=parts.clock,
@@ -175,17 +188,30 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
         async with kafka.producer(ProducerProfile.RECORDS) as producer:
             access_log = AccessLog(producer, clock=parts.clock, service=settings.name)
             audit = Audit(access_log)
+            cameras = Cameras(parts.catalog, pool)
+            registry = follow_registry(kafka, settings.pool, clock=parts.clock, on_standing=cameras.learn)
             ArchiveApi(
                 history=parts.history,
+                cameras=cameras,
                 audit=audit,
                 pool=pool,
-                clip_dir=settings.clip_dir,
+                clip_files=ClipFiles(
+                    settings.clip_dir,
+                    capacity_bytes=settings.clip_bytes,
+                    reserve_bytes=disk_reserve_bytes(settings),
+                    free_bytes=parts.store.free_bytes,
+                ),
                 clips_at_once=settings.clips_at_once,
                 clock=parts.clock,
                 metrics=parts.metrics,
             ).add_to(app)
-            async with serve(app, settings.listen) as port, _audited(audit, access_log, parts.clock):
+            async with (
+                _audited(audit, access_log, parts),  # outermost: what the last requests saw is noted too
+                beside(registry, name="archive-registry"),
+                serve(app, settings.listen) as port,
+            ):
                 on_port(port)
+                context.status("cameras", cameras.status)
                 context.status("catalog", parts.catalog.counts)
                 context.status("store", lambda: {"worm": parts.store.capabilities().worm})
                 context.ready(ready=True)
@@ -202,16 +228,16 @@ async def _producing(parts: Parts, kafka: Kafka) -> AsyncIterator[tuple[SystemAl
 
 
 @asynccontextmanager
-async def _audited(audit: Audit, access_log: AccessLog, clock: Clock) -> AsyncIterator[None]:
+async def _audited(audit: Audit, access_log: AccessLog, parts: Parts) -> AsyncIterator[None]:
     """Send access records meanwhile, and the rest at the end."""
 
     async def tick() -> None:
         while True:
-            await clock.sleep(1)
-            audit.tick(clock.now_us())
+            await parts.clock.sleep(1)
+            audit.tick(parts.clock.now_us())
+            parts.metrics.access_records.set(len(audit))
 
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(access_log.run()), tasks.create_task(tick())]
+    async with beside(access_log.run(), name="archive-access-log"), beside(tick(), name="archive-audit-tick"):
         try:
             yield
         finally:
@@ -219,6 +245,5 @@ async def _audited(audit: Audit, access_log: AccessLog, clock: Clock) -> AsyncIt
             try:
                 async with asyncio.timeout(FLUSH_S):
                     await access_log.flush()
-            finally:
-                for task in running:
-                    task.cancel()
+            except TimeoutError:
+                log.error("app.access_records_lost", records=len(access_log))

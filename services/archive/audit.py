@@ -35,6 +35,9 @@ class Audit:
         """Whether Kafka has been away so long that no look can be noted: refuse them then."""
         return self._log.full
 
+    def __len__(self) -> int:
+        return len(self._folds) + len(self._log)
+
     def write(self, access: Access) -> None:
         if access.action != "range_read" or access.result != "allowed" or access.camera_id is None:
             self._log.write(access)

@@ -2,11 +2,11 @@
 
 All calls block; `Catalog` is used from archive's own threads (one writes, several read). Times are whole
 microseconds UTC, ranges half-open. Offsets of fragments never come here: they live in each object's
-`mfra`. No row is ever changed but a gap's end and repair.
+`mfra`. No row is ever changed but a gap's end and repair, and whose a camera is.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -117,6 +117,12 @@ access_log: Final = sa.Table(
     sa.Column("trace_id", sa.Text),
     sa.Index("access_log_by_time", "at_us"),
     sa.Index("access_log_by_camera", "camera_id", "at_us"),
+)
+cameras: Final = sa.Table(
+    "cameras",
+    metadata,
+    sa.Column("camera_id", sa.Text, primary_key=True),
+    sa.Column("jurisdiction", sa.Text, nullable=False),
 )
 
 
@@ -269,18 +275,27 @@ class Catalog:
             row["event_id"] = event_id
         connection.execute(self._insert(table).values(**row).on_conflict_do_nothing())
 
+    def keep_cameras(self, jurisdictions: Mapping[str, str]) -> None:
+        """Remember whose cameras are; one that is there gets its new jurisdiction."""
+        rows = [{"camera_id": camera_id, "jurisdiction": whose} for camera_id, whose in jurisdictions.items()]
+        insert = self._insert(cameras)
+        statement = insert.on_conflict_do_update(
+            index_elements=["camera_id"], set_={"jurisdiction": insert.excluded.jurisdiction}
+        )
+        with self._write() as connection:
+            connection.execute(statement, rows)
+
+    def cameras(self) -> dict[str, str]:
+        """Return the jurisdiction of every camera that is or was registered."""
+        return {row["camera_id"]: row["jurisdiction"] for row in self._rows(sa.select(cameras))}
+
     def segments_between(
         self, camera_id: str, stream: StreamName, from_us: UtcMicroseconds, to_us: UtcMicroseconds
     ) -> tuple[Segment, ...]:
         """Return the segments that touch a range, by start."""
-        start = segments.c.start_us
-        query = (
-            sa.select(*_SEGMENT)
-            .where(_of(segments, camera_id, stream), start < to_us, start > from_us - LONGEST_SEGMENT_US)
-            .where(start + segments.c.dur_us > from_us)
-            .order_by(start, segments.c.epoch)
-        )
-        return tuple(_segment(row) for row in self._tuples(query))
+        asked = {"camera_id": camera_id, "stream": stream, "from_us": from_us, "to_us": to_us}
+        rows = self._tuples(_SEGMENTS_BETWEEN, asked | {"earliest_us": from_us - LONGEST_SEGMENT_US})
+        return tuple(_segment(row) for row in rows)
 
     def segment(self, camera_id: str, stream: StreamName, epoch: int, seq0: int) -> Segment | None:
         """Return one segment by identity."""
@@ -293,23 +308,14 @@ class Catalog:
         self, camera_id: str, stream: StreamName, from_us: UtcMicroseconds, to_us: UtcMicroseconds
     ) -> tuple[GapRow, ...]:
         """Return the gaps that touch a range, by start; open ones too."""
-        query = (
-            sa.select(gaps)
-            .where(_of(gaps, camera_id, stream), gaps.c.from_us < to_us)
-            .where(sa.or_(gaps.c.to_us.is_(None), gaps.c.to_us > from_us))
-            .order_by(gaps.c.from_us)
-        )
-        names = ("gap_id", "from_us", "to_us", "cause", "detail", "side", "writer")
-        return tuple(GapRow(**{name: row[name] for name in names}) for row in self._rows(query))
+        asked = {"camera_id": camera_id, "stream": stream, "from_us": from_us, "to_us": to_us}
+        rows = self._tuples(_GAPS_BETWEEN, asked)
+        return tuple(GapRow(**dict(zip(_GAP, row, strict=True))) for row in rows)
 
     def first_us(self, camera_id: str, stream: StreamName) -> UtcMicroseconds | None:
         """Return the first instant of which anything is known of a camera stream: footage or a gap."""
-        first = [
-            sa.select(sa.func.min(column)).where(_of(table, camera_id, stream)).scalar_subquery()
-            for table, column in ((segments, segments.c.start_us), (gaps, gaps.c.from_us))
-        ]
-        row = self._rows(sa.select(first[0].label("footage"), first[1].label("gap")))[0]
-        return min((at for at in (row["footage"], row["gap"]) if at is not None), default=None)
+        (row,) = self._tuples(_FIRST, {"camera_id": camera_id, "stream": stream})
+        return min((at for at in row if at is not None), default=None)
 
     def epoch_known(self, at: EpochId) -> EpochKnown:
         """Return what is stored of an epoch."""
@@ -340,7 +346,7 @@ class Catalog:
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each table."""
-        tables = (segments, gaps, stream_states, access_log)
+        tables = (segments, gaps, stream_states, access_log, cameras)
         return {
             table.name: cast("int", self._rows(sa.select(sa.func.count().label("rows")).select_from(table))[0]["rows"])
             for table in tables
@@ -349,10 +355,10 @@ class Catalog:
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         return [row._mapping for row in self._tuples(query)]  # noqa: SLF001 - SQLAlchemy's documented name
 
-    def _tuples(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    def _tuples(self, query: sa.Select[Any], values: Mapping[str, Any] | None = None) -> Sequence[sa.Row[Any]]:
         try:
             with self._engine.connect() as connection:
-                return connection.execute(query).all()
+                return connection.execute(query, values).all()
         except sa.exc.OperationalError as error:
             raise RetryLater(f"catalog: {_reason(error)}") from error
 
@@ -418,6 +424,31 @@ _FACTS: Final = tuple(name for name in Segment.__dataclass_fields__ if name != "
 _RENAMED: Final = {"retention_class": "class", "size_bytes": "bytes"}
 _SEGMENT: Final = tuple(
     segments.c[_RENAMED.get(name, name)] for name in ("camera_id", "stream", "epoch", "run", *_FACTS)
+)
+
+
+def _asked(table: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.camera_id == sa.bindparam("camera_id"), table.c.stream == sa.bindparam("stream"))
+
+
+# Built once: to build them anew for each look-up took as long as to run them.
+_FROM, _TO = sa.bindparam("from_us", type_=_WHOLE), sa.bindparam("to_us", type_=_WHOLE)
+_SEGMENTS_BETWEEN: Final = (
+    sa.select(*_SEGMENT)
+    .where(_asked(segments), segments.c.start_us < _TO, segments.c.start_us > sa.bindparam("earliest_us"))
+    .where(segments.c.start_us + segments.c.dur_us > _FROM)
+    .order_by(segments.c.start_us, segments.c.epoch)
+)
+_GAP: Final = tuple(GapRow.__dataclass_fields__)
+_GAPS_BETWEEN: Final = (
+    sa.select(*(gaps.c[name] for name in _GAP))
+    .where(_asked(gaps), gaps.c.from_us < _TO)
+    .where(sa.or_(gaps.c.to_us.is_(None), gaps.c.to_us > _FROM))
+    .order_by(gaps.c.from_us)
+)
+_FIRST: Final = sa.select(
+    sa.select(sa.func.min(segments.c.start_us)).where(_asked(segments)).scalar_subquery(),
+    sa.select(sa.func.min(gaps.c.from_us)).where(_asked(gaps)).scalar_subquery(),
 )
 
 

@@ -4,6 +4,7 @@ The file begins with the key picture at or before the range; an edit list hides 
 and ends the last picture at `to`. Coded bytes are those of the fragments, SEI included.
 """
 
+import errno
 import io
 import itertools
 import os
@@ -19,9 +20,11 @@ from av.video.stream import VideoStream
 
 from services.archive import boxes
 from services.contracts.units import UtcMicroseconds
-from services.runtime.errors import PoisonMessage
+from services.runtime.errors import PoisonMessage, RetryLater
 
+INDEX_BYTES: Final = 64 * 1024
 READ_BYTES: Final = 1024 * 1024
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TAGS: Final = {b"hvc1": "hvc1", b"hev1": "hev1", b"avc3": "avc3"}
 
 
@@ -45,13 +48,20 @@ class Cutting:
     to_us: UtcMicroseconds
     first_us: UtcMicroseconds
 
+    @property
+    def size_bytes(self) -> int:
+        """About what the file will have: whole GOPs, and their index of under a hundredth."""
+        coded = len(self.init) + sum(piece.to_offset - piece.from_offset for piece in self.pieces)
+        return coded + coded // 50 + INDEX_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contained:
-    """The time whose pictures are really in the file: a little more than was asked for."""
+class Clip:
+    """A file that was made, and the time whose pictures are really in it: a little more than was asked for."""
 
     from_us: UtcMicroseconds
     to_us: UtcMicroseconds
+    size_bytes: int
 
 
 class _Joined(io.RawIOBase):
@@ -85,23 +95,27 @@ def _chunks(init: bytes, pieces: Sequence[Piece]) -> Iterator[bytes]:
             yield chunk
 
 
-def cut(cutting: Cutting, target: Path) -> Contained:
+def cut(cutting: Cutting, target: Path) -> Clip:
     """Write the range to `target`; blocks, needs one chunk and the muxer's index (8 MB an hour).
 
     Raises:
         PoisonMessage: the footage cannot be read as what it claims to be.
-        RetryLater: from the pieces' `read`.
+        RetryLater: from the pieces' `read`; or the disk is full.
     """
     try:
         with av.open(_Joined(cutting.init, cutting.pieces), format="mp4", mode="r") as source:
             contained = _remux(source, cutting, target)
-    except av.FFmpegError as error:
-        raise PoisonMessage(f"the footage cannot be remuxed: {error.strerror}") from error
-    _end_exactly(target, cutting.to_us - cutting.from_us)
-    return contained
+        _end_exactly(target, cutting.to_us - cutting.from_us)
+    except (OSError, av.FFmpegError) as error:
+        if error.errno in _FULL:
+            raise RetryLater("the disk has no room for the clip") from error
+        if isinstance(error, av.FFmpegError):
+            raise PoisonMessage(f"the footage cannot be remuxed: {error.strerror}") from error
+        raise
+    return Clip(from_us=contained[0], to_us=contained[1], size_bytes=target.stat().st_size)
 
 
-def _remux(source: InputContainer, cutting: Cutting, target: Path) -> Contained:
+def _remux(source: InputContainer, cutting: Cutting, target: Path) -> tuple[UtcMicroseconds, UtcMicroseconds]:
     stream = source.streams.video[0]
     packets = (packet for packet in source.demux(stream) if packet.pts is not None and packet.dts is not None)
     opening = next(packets, None)
@@ -118,9 +132,9 @@ def _remux(source: InputContainer, cutting: Cutting, target: Path) -> Contained:
             first, last = min(first, pts), max(last, pts + (packet.duration or 0))
             packet.pts, packet.dts, packet.stream = pts - from_time, dts - from_time, copy
             output.mux_one(packet)
-    return Contained(
-        from_us=cutting.from_us - _us(from_time - first, cutting.timescale),
-        to_us=cutting.from_us + _us(last - from_time, cutting.timescale),
+    return (
+        cutting.from_us - _us(from_time - first, cutting.timescale),
+        cutting.from_us + _us(last - from_time, cutting.timescale),
     )
 
 

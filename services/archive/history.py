@@ -12,7 +12,7 @@ from services.archive import boxes, timeline
 from services.archive.catalog import Catalog, Segment
 from services.archive.object_key import init_key
 from services.archive.open_tail import OpenSegment, OpenTail
-from services.archive.scratch import Gop
+from services.archive.scratch import Gop, ScratchLost
 from services.archive.segmenter import SMALL_HOLE_US, SegmentId
 from services.archive.store.port import NoSuchObject, ObjectStore
 from services.archive.timeline import Footage, Tile
@@ -81,11 +81,22 @@ class History:
         """Read a segment's bytes.
 
         Raises:
-            RetryLater: the segment was stored meanwhile, or the store is away.
+            RetryLater: the segment is being stored this very moment, or the store is away.
         """
         if isinstance(source, OpenSegment):
-            return source.file.read(offset, min(size_bytes, max(0, source.size_bytes - offset)))
+            return self._read_open(source, offset, min(size_bytes, max(0, source.size_bytes - offset)))
         return self._store.get_range(source.key, source.version_id, offset=offset, size_bytes=size_bytes)
+
+    def _read_open(self, source: OpenSegment, offset: int, size_bytes: int) -> bytes:
+        """Read from scratch, or from where the same bytes went since `source` was looked up."""
+        try:
+            return source.file.read(offset, size_bytes)
+        except ScratchLost:
+            run = source.id.run
+            found = self.find(run.camera_id, run.stream, run.epoch, source.id.seq0)
+            if found is None or (isinstance(found, OpenSegment) and found.file is source.file):
+                raise
+            return self.read(found, offset, size_bytes)
 
     def init(self, source: Source) -> bytes:
         """Return a segment's `ftyp` and `moov`."""

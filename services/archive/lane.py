@@ -66,7 +66,7 @@ def _check_bytes(fragment: Fragment, value: memoryview) -> Checked:
     return Checked(fragment=fragment, value=value, boxes=boxes.read_fragment(value))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """The state of one assigned partition."""
 
@@ -78,6 +78,11 @@ class Lane:
     segmenter: Segmenter = field(default_factory=Segmenter)
     closed: deque[Held] = field(default_factory=deque)
     committed: int | None = None
+    storing: Held | None = None
+    """The segment that a thread is giving to the store now: its file is not ours to remove."""
+    discarded: bool = False
+    recorded_us: UtcMicroseconds = 0
+    """The time of the record read last."""
     _tracks: dict[EpochId, EpochTrack] = field(default_factory=dict)
     _ends: dict[Stream, UtcMicroseconds | None] = field(default_factory=dict)
     _open: dict[SegmentId, Held] = field(default_factory=dict)
@@ -132,7 +137,8 @@ class Lane:
             track.hole_cause = cause
 
     def passed(self, record_time_us: UtcMicroseconds) -> tuple[Cut, ...]:
-        """Take the time of a record, whatever it holds."""
+        """Take the time of a record, whatever it holds, before the record itself."""
+        self.recorded_us = record_time_us
         return self._finish(self.segmenter.record_time(record_time_us))
 
     def ended(self, end: VideoEnd) -> tuple[Cut, ...]:
@@ -142,7 +148,7 @@ class Lane:
         """Store a new fragment in scratch.
 
         Raises:
-            RetryLater: scratch cannot be written; this lane's state is then to be thrown away.
+            ScratchFailed: this lane is then to be discarded; so do `passed`, `ended` and `relieve`.
         """
         fragment = checked.fragment
         step = self.segmenter.fragment(
@@ -150,6 +156,7 @@ class Lane:
             size_bytes=len(checked.value),
             frames=checked.boxes.samples,
             init_bytes=len(fragment.init),
+            recorded_us=self.recorded_us,
         )
         cuts = self._finish(step.cuts)
         if step.opened:
@@ -165,22 +172,31 @@ class Lane:
         self._ends[stream] = max(self._ends.get(stream) or 0, fragment.end_us)
         return cuts
 
-    def stored(self, held: Held) -> None:
-        """Drop what the store and the catalog have."""
-        self.closed.remove(held)
+    def open_bytes(self) -> int:
+        """Return the bytes of the largest open segment."""
+        return max((held.file.size_bytes for held in self._open.values()), default=0)
+
+    def relieve(self) -> tuple[Cut, ...]:
+        """Close the largest open segment, so that the store can take it and scratch has room again."""
+        return self._finish(self.segmenter.relieve())
+
+    def drop(self, held: Held) -> None:
+        """Drop a closed segment: the store and the catalog have it, or nobody wants it any more."""
+        self.storing = None
+        if held in self.closed:
+            self.closed.remove(held)
         self.tail.hide(held)
         self.scratch.forget(held.file)
 
     def discard(self) -> None:
-        """Throw all open work away; Kafka has it."""
+        """End this lane and throw its work away, but for the segment that is being stored; Kafka has it all."""
+        self.discarded = True
         for held in (*self._open.values(), *self.closed):
             self.tail.hide(held)
-            self.scratch.forget(held.file)
+            if held is not self.storing:
+                self.scratch.forget(held.file)
         self._open.clear()
         self.closed.clear()
-        self._tracks.clear()
-        self._ends.clear()
-        self.segmenter = Segmenter()
 
     def _finish(self, cuts: Iterable[Cut]) -> tuple[Cut, ...]:
         finished = tuple(cuts)

@@ -54,7 +54,12 @@ class ArchiveMetrics:
             "safealley_archive_recorder_lag_records", "Records of `video` not read yet.", registry=registry
         )
         self.lag_seconds = Gauge(
-            "safealley_archive_recorder_lag_seconds", "Age of the record of `video` read last.", registry=registry
+            "safealley_archive_recorder_lag_seconds",
+            "Age of the record of `video` read last, of the partition most behind; 0 where nothing waits.",
+            registry=registry,
+        )
+        self.commits = Counter(
+            "safealley_archive_recorder_commits_total", "Commits of `video`, by result.", ["result"], registry=registry
         )
         self.kept = Counter(
             "safealley_archive_keeper_records_total", "Records of other topics kept.", ["topic"], registry=registry
@@ -63,6 +68,17 @@ class ArchiveMetrics:
             "safealley_archive_api_views_total", "Looks at recorded pictures.", ["action", "result"], registry=registry
         )
         self.clip_bytes = Counter("safealley_archive_clip_bytes_total", "Bytes of clips made.", registry=registry)
+        self.clip_seconds = Histogram(
+            "safealley_archive_clip_seconds",
+            "From a clip's turn to its first byte: the whole file is made before.",
+            buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0),
+            registry=registry,
+        )
+        self.access_records = Gauge(
+            "safealley_archive_audit_waiting_records",
+            "Access records that Kafka has not taken yet, folded ones too; looks are refused at 10,000.",
+            registry=registry,
+        )
         self.unknown_seconds = Counter(
             "safealley_archive_timeline_unknown_seconds_total",
             "Time that a timeline answered as unknown; each look counts.",

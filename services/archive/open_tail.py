@@ -13,7 +13,7 @@ from services.archive.segmenter import Growing, SegmentId
 from services.contracts.units import StreamName, UtcMicroseconds
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Held:
     """A segment in scratch: its sums, its file, and the Kafka offset of its first fragment.
 
@@ -67,11 +67,13 @@ class OpenTail:
             self._held.setdefault((segment.run.camera_id, segment.run.stream), {})[segment.id] = seen
 
     def hide(self, held: Held) -> None:
-        """Take a segment away: its row is written, or it is thrown away."""
+        """Take a segment away: its row is written, or it is thrown away. A later file of the same segment stays."""
         run = held.segment.run
         with self._lock:
             stream = self._held.get((run.camera_id, run.stream), {})
-            stream.pop(held.segment.id, None)
+            seen = stream.get(held.segment.id)
+            if seen is not None and seen.file is held.file:
+                del stream[held.segment.id]
             if not stream:
                 self._held.pop((run.camera_id, run.stream), None)
 

@@ -5,23 +5,22 @@ after any failure of scratch a lane is thrown away and read again from its low m
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
 from services.archive.alarms import SystemAlarms
-from services.archive.catalog import Added, Catalog
+from services.archive.catalog import Catalog
 from services.archive.lane import Checked, Lane, check
 from services.archive.metrics import ArchiveMetrics
-from services.archive.open_tail import Held, OpenTail
+from services.archive.open_tail import OpenTail
 from services.archive.replay import EpochTrack, Verdict, resume_at
-from services.archive.scratch import ScratchDirectory
+from services.archive.scratch import ScratchDirectory, ScratchFailed
 from services.archive.seams import Seam, Seams
 from services.archive.segmenter import Cut, EpochId
-from services.archive.writer import Writer
+from services.archive.storer import BACK_OFF_S, Storer
 from services.contracts.fragment import Fragment, VideoEnd
 from services.contracts.gap import GapCause
 from services.runtime.clock import Clock
@@ -32,14 +31,16 @@ from services.runtime.kafka_port import Assigned, GroupConsumer, Place, Record
 POLL_S: Final = 0.25
 TICK_NS: Final = 1_000_000_000
 FLUSH_S: Final = 15.0
-BACK_OFF_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+RELIEF_SHARE: Final = 8
+"""When scratch is full, open segments are closed until this part of it waits for the store."""
+SCRATCH_PAUSE_NS: Final = 5_000_000_000
+"""How long nothing is read after scratch took nothing: each try reads a lane's open segments again."""
 CLOSED_BYTES_MAX: Final = 256 * 1024 * 1024
 """Closed segments of one partition that wait for the store; beyond it the partition is not read."""
 YIELD_BYTES: Final = 2 * 1024 * 1024
 REWIND_MARGIN_MS: Final = 5_000
 REWIND_UNKNOWN_MS: Final = 120_000
 
-R = TypeVar("R")
 log = structlog.get_logger()
 
 
@@ -50,37 +51,34 @@ class Recorder:
         self,
         *,
         catalog: Catalog,
-        writer: Writer,
+        storer: Storer,
         seams: Seams,
         scratch: ScratchDirectory,
         tail: OpenTail,
         free_bytes: Callable[[], int | None],
         reserve_bytes: int,
-        pool: Executor,
         alarms: SystemAlarms,
         dead_letters: DeadLetters,
         clock: Clock,
         metrics: ArchiveMetrics,
     ) -> None:
         self._catalog = catalog
-        self._writer = writer
+        self._storer = storer
         self._seams = seams
         self._scratch = scratch
         self._tail = tail
         self._free_bytes = free_bytes
         self._reserve_bytes = reserve_bytes
-        self._pool = pool
         self._alarms = alarms
         self._dead_letters = dead_letters
         self._clock = clock
         self._metrics = metrics
         self._lanes: dict[Place, Lane] = {}
         self._parked: dict[Place, Lane] = {}
-        self._storing: dict[Place, asyncio.Task[None]] = {}
         self._consumer: GroupConsumer | None = None
         self._ticked_ns = -TICK_NS
         self._below_reserve = False
-        self._stopping = False
+        self._scratch_rests_until_ns = 0
 
     async def run(self, consumer: GroupConsumer, stopping: asyncio.Event, beat: Callable[[], None]) -> None:
         """Record until `stopping`; then store what is closed, commit and throw the rest away."""
@@ -90,11 +88,11 @@ class Recorder:
                 beat()
                 await self._step(consumer)
         finally:
-            self._stopping = True
             await self.revoked(frozenset(self._lanes))
             for lane in self._parked.values():
                 lane.discard()
             self._parked.clear()
+            await self._storer.stop()
 
     async def _step(self, consumer: GroupConsumer) -> None:
         try:
@@ -137,21 +135,14 @@ class Recorder:
     async def revoked(self, places: frozenset[Place]) -> None:
         """Store what is closed, commit, and park the rest in case the partition comes back."""
         lanes = [self._lanes[place] for place in places if place in self._lanes]
-        for lane in lanes:
-            self._store_closed(lane)
-        running = [self._storing[lane.place] for lane in lanes if lane.place in self._storing]
-        if running:
-            await asyncio.wait(running, timeout=FLUSH_S)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        await self._explain(self._seams.all())
+        await self._storer.drain(lanes, timeout_s=FLUSH_S)
+        await self._storer.explain(self._seams.all())
         if self._consumer is not None:
             await self._commit(self._consumer)
         for lane in lanes:
-            self._storing.pop(lane.place, None)
-            self._parked[lane.place] = lane
-            self._lanes.pop(lane.place, None)
+            # A lost commit has dropped its lanes already.
+            if self._lanes.pop(lane.place, None) is not None:
+                self._parked[lane.place] = lane
         self._dead_letters.forget(places)
 
     # --- records -------------------------------------------------------------------------------
@@ -172,24 +163,33 @@ class Recorder:
 
     async def _take(self, lane: Lane, record: Record) -> bool:
         """Take one record; return False when the partition is now read from elsewhere."""
+        try:
+            if not await self._take_whole(lane, record):
+                return False
+        except ScratchFailed as error:
+            await self._start_over(lane, error)
+            return False
+        lane.next_offset = record.offset + 1
+        return True
+
+    async def _take_whole(self, lane: Lane, record: Record) -> bool:
         self._count_cuts(lane, lane.passed(record.timestamp_ms * 1000))
         try:
             checked = check(record)
         except PoisonMessage as poison:
             await self._bury(record, poison.reason)
-            lane.next_offset = record.offset + 1
             return True
         self._dead_letters.handled(record.place)
         if isinstance(checked, VideoEnd):
             self._end_run(lane, checked)
-        elif not await self._take_fragment(lane, record, checked):
-            return False
-        lane.next_offset = record.offset + 1
-        return True
+            return True
+        return await self._take_fragment(lane, record, checked)
 
     async def _take_fragment(self, lane: Lane, record: Record, checked: Checked) -> bool:
         fragment = checked.fragment
         await self._learn(lane, fragment)
+        if lane.discarded:
+            return False  # the partition went away while the catalog was asked
         verdict, track = lane.judge(fragment)
         self._metrics.fragments.labels(verdict=verdict.value).inc()
         if verdict is Verdict.DUPLICATE:
@@ -200,23 +200,18 @@ class Recorder:
                 return False
             verdict, _ = lane.judge(fragment)
         self._note_seam(lane, fragment, track, hole=verdict is Verdict.HOLE)
-        try:
-            cuts = lane.take(checked, record.offset)
-        except RetryLater:
-            await self._start_over(lane)
-            return False
-        self._count_cuts(lane, cuts)
+        self._count_cuts(lane, lane.take(checked, record.offset))
         return True
 
     async def _learn(self, lane: Lane, fragment: Fragment) -> None:
         """Look up what is stored of a stream and epoch that this lane has not met yet."""
         stream, epoch = lane.missing(fragment)
         if stream:
-            known = await self._try(partial(self._catalog.stream_known, fragment.camera_id, fragment.stream))
+            known = await self._storer.call(partial(self._catalog.stream_known, fragment.camera_id, fragment.stream))
             lane.learn_stream(fragment.camera_id, fragment.stream, known)
         if epoch:
             at = EpochId(fragment.camera_id, fragment.stream, fragment.epoch)
-            lane.learn_epoch(at, await self._try(partial(self._catalog.epoch_known, at)))
+            lane.learn_epoch(at, await self._storer.call(partial(self._catalog.epoch_known, at)))
 
     async def _rewind(self, lane: Lane, record: Record, fragment: Fragment, track: EpochTrack) -> bool:
         """Look for a hole in the log once more, from before it; return whether there is anything to read."""
@@ -287,7 +282,7 @@ class Recorder:
         for cut in cuts:
             self._metrics.cuts.labels(reason=cut.reason.value).inc()
         if cuts:
-            self._store_closed(lane)
+            self._storer.wake(lane)
 
     async def _bury(self, record: Record, reason: str) -> None:
         """Send a dead letter; a record is never passed over without one."""
@@ -315,76 +310,62 @@ class Recorder:
             lane.log_lost("kafka_retention_loss" if count > 0 else "kafka_log_regressed")
             lane.next_offset = lost.beginning
 
-    async def _start_over(self, lane: Lane) -> None:
-        """Scratch failed: throw the lane away and read it again from its low mark."""
-        low = lane.low()
+    async def _start_over(self, lane: Lane, error: ScratchFailed) -> None:
+        """Throw the lane away and read it again from its low mark, after a rest."""
+        place, low = lane.place, lane.low()
+        log.error("recorder.scratch_failed", partition=place.partition, reason=str(error), low=low)
         lane.discard()
-        lane.next_offset = low
-        await self._alarms.raise_("scratch_failed", f"{lane.place.topic}/{lane.place.partition}")
-        if self._consumer is not None:
-            await self._consumer.seek(lane.place, low)
+        again = Lane(place, low, self._scratch, self._tail, lost_cause=lane.lost_cause)
+        again.committed = lane.committed
+        self._lanes[place] = again
+        self._scratch_rests_until_ns = self._clock.monotonic_ns() + SCRATCH_PAUSE_NS
+        await self._alarms.raise_("scratch_failed", f"{place.topic}/{place.partition}")
+        if self._consumer is None:
+            return
+        try:
+            await self._consumer.seek(place, low)
+        except OwnershipLost:
+            self._drop((place,))
 
-    # --- storing -------------------------------------------------------------------------------
-
-    def _store_closed(self, lane: Lane) -> None:
-        running = self._storing.get(lane.place)
-        if lane.closed and (running is None or running.done()):
-            name = f"archive-store-{lane.place.partition}"
-            self._storing[lane.place] = asyncio.create_task(self._store_all(lane), name=name)
-
-    async def _store_all(self, lane: Lane) -> None:
-        while lane.closed:
-            held = lane.closed[0]
-            await self._store(held)
-            if lane.closed and lane.closed[0] is held:
-                lane.stored(held)
-
-    async def _store(self, held: Held) -> None:
-        run = held.segment.run
-        await self._explain(self._seams.of(run.camera_id, run.stream))
-        added = await self._try(partial(self._writer.write, held), fault="storage_unavailable")
-        if added is Added.CONFLICT:
-            self._metrics.key_conflicts.inc()
-            await self._alarms.raise_("archive_key_conflict", run.camera_id)
-
-    async def _try(self, call: Callable[[], R], *, fault: str = "catalog_unavailable") -> R:
-        """Call a blocking part until it answers. The caller's deadline is the shutdown's."""
-        attempt = 0
-        while True:
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-            except RetryLater as error:
-                self._metrics.upload_retries.inc()
-                log.warning("recorder.retrying", fault=fault, reason=str(error))
-                attempt += 1
-                if attempt == len(BACK_OFF_S):
-                    await self._alarms.raise_(fault, "archive")
-                await self._clock.sleep(BACK_OFF_S[min(attempt, len(BACK_OFF_S)) - 1])
-
-    async def _explain(self, seams: tuple[Seam, ...]) -> None:
-        for index, seam in enumerate(seams):
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._seams.explain, seam))
-            except RetryLater:
-                self._seams.put_back(seams[index:])
+    async def _relieve(self) -> None:
+        """Let the store have open segments when scratch is full of them: else nothing would ever leave."""
+        lanes = tuple(self._lanes.values())
+        if not any(lane.closed or lane.open_bytes() for lane in lanes):
+            return
+        await self._alarms.raise_("scratch_full", "archive")
+        wanted = self._scratch.capacity_bytes // RELIEF_SHARE
+        while sum(lane.closed_bytes() for lane in lanes) < wanted:
+            lane = max(lanes, key=Lane.open_bytes)
+            if not lane.open_bytes():
                 return
+            try:
+                self._count_cuts(lane, lane.relieve())
+            except ScratchFailed as error:
+                await self._start_over(lane, error)
+                return
+
+    def _drop(self, places: Iterable[Place]) -> None:
+        """Forget partitions that another process owns now."""
+        for place in places:
+            lane = self._lanes.pop(place, None)
+            if lane is not None:
+                lane.discard()
 
     # --- once a second -------------------------------------------------------------------------
 
     async def _tick(self, consumer: GroupConsumer) -> None:
         await self._commit(consumer)
-        await self._explain(self._seams.due())
+        await self._storer.explain(self._seams.due())
         free = self._free_bytes()
         below = free is not None and free < self._reserve_bytes
         if below and not self._below_reserve:
             await self._alarms.raise_("disk_reserve", "archive")
         self._below_reserve = below
-        for place, task in tuple(self._storing.items()):
-            if task.done():
-                self._storing.pop(place)
-                task.result()
+        self._storer.check()
+        if self._scratch.full:
+            await self._relieve()
         for lane in self._lanes.values():
-            self._store_closed(lane)
+            self._storer.wake(lane)
         self._measure(consumer)
 
     def _measure(self, consumer: GroupConsumer) -> None:
@@ -396,28 +377,35 @@ class Recorder:
         now_us = self._clock.now_us()
         oldest = min((held.segment.end_us for lane in lanes for held in lane.closed), default=now_us)
         self._metrics.oldest_pending_seconds.set(max(0, now_us - oldest) / 1e6)
-        lags = ((consumer.end(lane.place) or lane.next_offset) - lane.next_offset for lane in lanes)
-        self._metrics.lag_records.set(sum(max(0, lag) for lag in lags))
+        lags = {lane: max(0, (consumer.end(lane.place) or 0) - lane.next_offset) for lane in lanes}
+        self._metrics.lag_records.set(sum(lags.values()))
+        ages_us = (now_us - lane.recorded_us for lane, lag in lags.items() if lag and lane.recorded_us)
+        self._metrics.lag_seconds.set(max(0, max(ages_us, default=0)) / 1e6)
 
     async def _commit(self, consumer: GroupConsumer) -> None:
-        lows = {lane.place: lane.low() for lane in self._lanes.values()}
-        moved = {place: low for place, low in lows.items() if low != self._lanes[place].committed}
+        lanes = dict(self._lanes)
+        moved = {place: low for place, lane in lanes.items() if (low := lane.low()) != lane.committed}
         if not moved:
             return
         try:
             await consumer.commit(moved)
-        except RetryLater:
-            log.warning("recorder.commit_failed")
-            return
-        except OwnershipLost:
-            log.warning("recorder.ownership_lost")
-            return
-        for place, low in moved.items():
-            self._lanes[place].committed = low
+        except RetryLater as error:
+            # The adapter counts these and joins anew after three in a row (kafka.md 3.1).
+            self._metrics.commits.labels(result="failed").inc()
+            log.warning("recorder.commit_failed", reason=str(error))
+        except OwnershipLost as error:
+            self._metrics.commits.labels(result="lost").inc()
+            log.warning("recorder.ownership_lost", partitions=[place.partition for place in moved], reason=str(error))
+            self._drop(moved)
+        else:
+            self._metrics.commits.labels(result="done").inc()
+            for place, low in moved.items():
+                lanes[place].committed = low
 
     def _held(self) -> frozenset[Place]:
         """Return the partitions not to be read now: they stay in Kafka."""
-        if self._below_reserve or self._scratch.full:
+        rests = self._clock.monotonic_ns() < self._scratch_rests_until_ns
+        if rests or self._below_reserve or self._scratch.full:
             return frozenset(self._lanes)
         return frozenset(place for place, lane in self._lanes.items() if lane.closed_bytes() > CLOSED_BYTES_MAX)
 

@@ -20,6 +20,10 @@ from services.runtime.errors import RetryLater, SettingsError
 SUFFIX: Final = ".open"
 
 
+class ScratchFailed(RetryLater):
+    """The disk took nothing: the lane that wrote is to be thrown away and read again."""
+
+
 class ScratchLost(RetryLater):
     """The file was given to the store meanwhile: ask the catalog."""
 
@@ -122,7 +126,7 @@ class ScratchDirectory:
         path = self._root / f"{self._next:08d}{SUFFIX}"
         try:
             file = ScratchFile(self, path, init)
-        except RetryLater:
+        except ScratchFailed:
             self._close_descriptor(path)
             path.unlink(missing_ok=True)
             raise
@@ -133,7 +137,7 @@ class ScratchDirectory:
         """Write behind what is there.
 
         Raises:
-            RetryLater: the disk took nothing; what it took of a part is cut off again.
+            ScratchFailed: the disk took nothing; what it took of a part is cut off again.
         """
         descriptor = self._descriptor(file.path)
         try:
@@ -143,7 +147,7 @@ class ScratchDirectory:
                 written += os.pwrite(descriptor, view[written:], file.size_bytes + written)
         except OSError as error:
             os.ftruncate(descriptor, file.size_bytes)
-            raise RetryLater(f"scratch cannot be written: {error.strerror}") from error
+            raise ScratchFailed(f"scratch cannot be written: {error.strerror}") from error
         self.used_bytes += len(data)
 
     def forget(self, file: ScratchFile) -> None:
@@ -177,7 +181,7 @@ class ScratchDirectory:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         except OSError as error:
-            raise RetryLater(f"scratch cannot be opened: {error.strerror}") from error
+            raise ScratchFailed(f"scratch cannot be opened: {error.strerror}") from error
         self._descriptors[path] = descriptor
         return descriptor
 

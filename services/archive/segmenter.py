@@ -37,6 +37,7 @@ class CutReason(StrEnum):
     RUN_ENDED = "run_ended"
     HIGHER_EPOCH = "higher_epoch"
     SILENCE = "silence"
+    SCRATCH_FULL = "scratch_full"
 
 
 class EpochId(NamedTuple):
@@ -67,6 +68,8 @@ class Growing:
     dependent: bool
     overlap: bool
     size_bytes: int
+    recorded_us: UtcMicroseconds
+    """The record time of its last fragment: when it was sent, after an outage long after it was filmed."""
     seq1: int = -1
     end_us: UtcMicroseconds = 0
     media_90k: int = 0
@@ -94,18 +97,19 @@ class Growing:
 
     @property
     def quiet_from_us(self) -> UtcMicroseconds:
-        """The record time after which its window is over: the minute's end, or later if it still grew."""
-        return max((self.start_us // MINUTE_US + 1) * MINUTE_US, self.end_us) + SILENCE_US
+        """The record time after which it is silent: 30 s past its minute and past its last fragment's record."""
+        return max((self.start_us // MINUTE_US + 1) * MINUTE_US, self.recorded_us) + SILENCE_US
 
     def small_hole_us(self) -> int:
         """Return the longest hole in time that is no gap."""
         return max(SMALL_HOLE_US, 2 * (self.end_us - self.start_us) // max(1, self.frames))
 
-    def add(self, fragment: Fragment, size_bytes: int, frames: int) -> None:
+    def add(self, fragment: Fragment, size_bytes: int, frames: int, recorded_us: UtcMicroseconds) -> None:
         if fragment.keyframe:
             self.gop_bytes = 0
         self.gop_bytes += size_bytes
         self.size_bytes += size_bytes
+        self.recorded_us = max(self.recorded_us, recorded_us)
         self.seq1 = fragment.seq
         self.end_us = fragment.end_us
         self.media_90k += fragment.media_90k
@@ -154,8 +158,10 @@ class Segmenter:
         self._quiet_from_us = min((segment.quiet_from_us for segment in self.open.values()), default=0)
         return cuts
 
-    def fragment(self, fragment: Fragment, *, size_bytes: int, frames: int, init_bytes: int) -> Step:
-        """Take the next fragment that is no duplicate."""
+    def fragment(
+        self, fragment: Fragment, *, size_bytes: int, frames: int, init_bytes: int, recorded_us: UtcMicroseconds
+    ) -> Step:
+        """Take the next fragment that is no duplicate; `recorded_us` is its record's time."""
         cuts = list(self._superseded(fragment))
         at = EpochId(fragment.camera_id, fragment.stream, fragment.epoch)
         segment = self.open.get(at)
@@ -164,8 +170,8 @@ class Segmenter:
             segment = None
         opened = segment is None
         if segment is None:
-            segment = self.open[at] = self._begin(fragment, init_bytes)
-        segment.add(fragment, size_bytes, frames)
+            segment = self.open[at] = self._begin(fragment, init_bytes, recorded_us)
+        segment.add(fragment, size_bytes, frames, recorded_us)
         if opened:
             self._quiet_from_us = min(segment.quiet_from_us, self._quiet_from_us or segment.quiet_from_us)
         return Step(cuts=tuple(cuts), segment=segment, opened=opened)
@@ -177,6 +183,11 @@ class Segmenter:
         if segment is None or segment.run != end.run_id:
             return ()
         return (self._close(at, CutReason.RUN_ENDED),)
+
+    def relieve(self) -> tuple[Cut, ...]:
+        """Close the largest open segment: scratch is full. The one cut that does not follow from the records."""
+        largest = max(self.open, key=lambda at: self.open[at].size_bytes, default=None)
+        return () if largest is None else (self._close(largest, CutReason.SCRATCH_FULL),)
 
     def _superseded(self, fragment: Fragment) -> tuple[Cut, ...]:
         """Close what lower epochs have open when a higher one first appears.
@@ -192,7 +203,7 @@ class Segmenter:
         lower = [at for at in self.open if at[:2] == stream and at.epoch < fragment.epoch]
         return tuple(self._close(at, CutReason.HIGHER_EPOCH) for at in lower)
 
-    def _begin(self, fragment: Fragment, init_bytes: int) -> Growing:
+    def _begin(self, fragment: Fragment, init_bytes: int, recorded_us: UtcMicroseconds) -> Growing:
         return Growing(
             run=fragment.run_id,
             seq0=fragment.seq,
@@ -203,6 +214,7 @@ class Segmenter:
             dependent=not fragment.keyframe,
             overlap=fragment.epoch < self._newest.get((fragment.camera_id, fragment.stream), 0),
             size_bytes=init_bytes,
+            recorded_us=recorded_us,
         )
 
     def _close(self, at: EpochId, reason: CutReason) -> Cut:

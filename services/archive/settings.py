@@ -16,10 +16,11 @@ Bytes = Annotated[int, Meta(ge=1)]
 class ArchiveSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Defaults are those of one box.
 
-    `data_dir` holds the objects, the catalog and, on the same file system, scratch. `scratch_bytes`
-    must take every open camera's segment: 16 MiB each, twice that for smart codecs. Below
-    `disk_reserve_bytes` of free disk `video` is not read on and stays in Kafka; None: half of
-    max(2 GiB, 5 %), since ingest stops at the whole, and what it had acknowledged must still fit.
+    `pool` names the registry topic whose cameras this archive knows. `data_dir` holds the objects, the
+    catalog and, on the same file system, scratch. `scratch_bytes` must take every open camera's segment:
+    16 MiB each, twice that for smart codecs. Below `disk_reserve_bytes` of free disk `video` is not read
+    on and stays in Kafka; None: half of max(2 GiB, 5 %), since ingest stops at the whole, and what it had
+    acknowledged must still fit. `clip_bytes` is what the clips in `tmp` may have together, until each is sent.
     """
 
     name: str = "archive-0"
@@ -28,6 +29,7 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     listen: ListenSettings = ListenSettings(port=8083)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     origins: tuple[str, ...] = ()
+    pool: str = "main"
     data_dir: Path = Path(".data/archive")
     bucket: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")] = "live-standard"
     scratch_bytes: Bytes = 8 * GIB
@@ -36,6 +38,7 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     store_workers: Annotated[int, Meta(ge=1, le=64)] = 4
     guaranteed_days: Annotated[int, Meta(ge=0)] = 7
     clips_at_once: Annotated[int, Meta(ge=1)] = 2
+    clip_bytes: Bytes = 4 * GIB
 
     @property
     def catalog_file(self) -> Path:
@@ -51,7 +54,7 @@ class ArchiveSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def clip_dir(self) -> Path:
-        return self.data_dir / "clips"
+        return self.data_dir / "tmp"
 
 
 def load_settings(file: Path | None) -> ArchiveSettings:

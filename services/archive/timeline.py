@@ -206,7 +206,7 @@ def _flatten(layers: Sequence[_Layer[R]], low: UtcMicroseconds, high: UtcMicrose
         while heap and waiting[heap[0][1]].to_us <= start:
             heapq.heappop(heap)
         shown: Tile[R] = waiting[heap[0][1]].tile if heap else Tile(from_us=start, to_us=end, state="unknown")
-        tiles.append(replace(shown, from_us=start, to_us=end))
+        tiles.append(_between(shown, start, end))
     return _joined(tiles)
 
 
@@ -274,7 +274,14 @@ def _clip(tiles: Iterable[Tile[R]], from_us: UtcMicroseconds, to_us: UtcMicrosec
     for one in tiles:
         start, end = max(one.from_us, from_us), min(one.to_us, to_us)
         if start < end:
-            yield replace(one, from_us=start, to_us=end)
+            yield _between(one, start, end)
+
+
+def _between(one: Tile[R], from_us: UtcMicroseconds, to_us: UtcMicroseconds) -> Tile[R]:
+    """Return a tile with these ends; itself where it has them, as most tiles of a long range have."""
+    if (one.from_us, one.to_us) == (from_us, to_us):
+        return one
+    return replace(one, from_us=from_us, to_us=to_us)
 
 
 def _joins(last: TimelineItem, item: TimelineItem) -> bool:

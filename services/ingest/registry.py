@@ -1,8 +1,7 @@
 """A city's sites and devices: its file checked, its records merged, its partitions packed. No I/O.
 
 The file is what people write (YAML, read by `runtime/yaml_file.py`); the records of `devices.main` are
-what services read. A device stands in one partition; while it moves it stands in two, and the higher
-revision holds (kafka.md 10.2).
+what services read (`runtime/registry.py`).
 """
 
 import ipaddress
@@ -17,6 +16,7 @@ from services.contracts.device import CameraStream, Device, DeviceKind, Record
 from services.contracts.site import Name, Site
 from services.contracts.units import Identifier, StreamName
 from services.runtime import yaml_file
+from services.runtime.registry import RecordTable
 from services.runtime.settings import SECRET_REF
 from services.runtime.yaml_file import Located
 
@@ -136,45 +136,9 @@ def same_words(one: Device | Site, other: Device | Site) -> bool:
     return msgspec.structs.replace(one, revision=0) == msgspec.structs.replace(other, revision=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """A record of the registry topic: where it stands. `body` None is a tombstone."""
-
-    key: str
-    partition: int
-    body: Device | Site | None
-
-
-class RecordTable:
-    """All records of the registry topic, as read; `registry()` merges the partitions."""
-
-    def __init__(self) -> None:
-        self._standing: dict[tuple[str, int], Device | Site] = {}
-
-    def apply(self, record: Standing) -> None:
-        place = (record.key, record.partition)
-        if record.body is None:
-            self._standing.pop(place, None)
-        else:
-            self._standing[place] = record.body
-
-    def partitions_of(self, key: str) -> dict[int, int]:
-        """Return the partitions a key stands in, each with the revision there."""
-        return {part: body.revision for (at, part), body in self._standing.items() if at == key}
-
-    def keys(self) -> frozenset[str]:
-        return frozenset(key for key, _ in self._standing)
-
-    def registry(self) -> Registry:
-        """Return the registry: of a device in two partitions the higher revision."""
-        newest: dict[str, Device | Site] = {}
-        for (key, _), body in sorted(self._standing.items()):
-            if key not in newest or newest[key].revision < body.revision:
-                newest[key] = body
-        return Registry(
-            sites={body.site_id: body for body in newest.values() if isinstance(body, Site)},
-            devices={body.device_id: body for body in newest.values() if isinstance(body, Device)},
-        )
+def merged(table: RecordTable) -> Registry:
+    """Return what the records of the registry topic say together."""
+    return Registry(sites=table.sites(), devices=table.devices())
 
 
 def site_key(site_id: str) -> str:

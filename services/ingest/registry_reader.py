@@ -7,7 +7,6 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import structlog
@@ -16,17 +15,13 @@ from services.contracts import codec
 from services.contracts.device import Device
 from services.contracts.errors import ContractError
 from services.contracts.site import Site
-from services.contracts.topics import devices
 from services.ingest import metrics
-from services.ingest.registry import RecordTable, Registry, Standing
+from services.ingest.registry import Registry, merged
 from services.runtime.clock import Clock
-from services.runtime.errors import OffsetsLost, PoisonMessage, RetryLater
-from services.runtime.kafka_port import Kafka, Record
+from services.runtime.kafka_port import Kafka
+from services.runtime.registry import RecordTable, Standing, follow_registry
 
 log = structlog.get_logger()
-
-_POLL_S: Final = 1.0
-_RETRY_S: Final = 1.0
 
 
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +35,7 @@ class RegistryReader:
     def __init__(self, kafka: Kafka, *, pool: str, snapshot: Path, clock: Clock) -> None:
         self.current = Registry()
         self._kafka = kafka
-        self._topic = devices(pool)
+        self._pool = pool
         self._snapshot = snapshot
         self._clock = clock
         self._caught_up = asyncio.Event()
@@ -75,36 +70,16 @@ class RegistryReader:
         await self._caught_up.wait()
 
     async def run(self) -> None:
-        """Read for ever; Kafka may come later."""
-        while True:
-            try:
-                await self._read()
-            except (RetryLater, PoisonMessage) as error:
-                log.warning("registry.unreachable", reason=str(error))
-            except OffsetsLost as error:
-                # A compacted log that went back: the city is read anew, and differences alone are applied.
-                log.warning("registry.log_went_back", reason=str(error))
-            await self._clock.sleep(_RETRY_S)
+        """Read for ever; differences alone are applied, also when the log went back and is read anew."""
+        await follow_registry(
+            self._kafka, self._pool, clock=self._clock, on_standing=self._take, on_record=_count_record
+        )
 
-    async def _read(self) -> None:
-        table, changed = RecordTable(), False
-        async with self._kafka.reader(await self._kafka.whole(self._topic), patient=True) as reader:
-            while True:
-                if reader.caught_up():
-                    # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
-                    if changed:
-                        await self._apply(table.registry())
-                    changed = False
-                    self._caught_up.set()
-                for record in await reader.poll(timeout_s=_POLL_S):
-                    changed = True
-                    self._take(table, record)
-
-    def _take(self, table: RecordTable, record: Record) -> None:
-        standing = read_record(record)
-        metrics.REGISTRY_RECORDS.labels("refused" if standing is None else "read").inc()
-        if standing is not None:
-            table.apply(standing)
+    async def _take(self, table: RecordTable) -> None:
+        # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
+        if table.applied:
+            await self._apply(merged(table))
+        self._caught_up.set()
 
     async def _apply(self, registry: Registry) -> None:
         if registry == self.current:
@@ -122,20 +97,8 @@ class RegistryReader:
             listener(registry)
 
 
-def read_record(record: Record) -> Standing | None:
-    """Return what a record of the registry topic says; None for one this release cannot read."""
-    if record.key is None:
-        return None
-    if record.value is None:
-        return Standing(key=record.key, partition=record.partition, body=None)
-    try:
-        body = codec.decode_event(record.headers, record.value).body
-    except ContractError as error:
-        log.warning("registry.record_refused", key=record.key, reason=str(error))
-        return None
-    if not isinstance(body, Device | Site):
-        return None
-    return Standing(key=record.key, partition=record.partition, body=body)
+def _count_record(standing: Standing | None) -> None:
+    metrics.REGISTRY_RECORDS.labels("refused" if standing is None else "read").inc()
 
 
 def _write(path: Path, registry: Registry) -> None:

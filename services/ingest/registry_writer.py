@@ -21,12 +21,12 @@ from services.contracts.device import Device
 from services.contracts.envelope import Envelope, rfc3339
 from services.contracts.site import Site
 from services.contracts.topics import AUDIT, devices
-from services.ingest.registry import RecordTable, Registry, pack, read_file, same_words, site_key
-from services.ingest.registry_reader import read_record
+from services.ingest.registry import Registry, merged, pack, read_file, same_words, site_key
 from services.runtime import yaml_file
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import PoisonMessage, RetryLater, SettingsError
 from services.runtime.kafka_port import Kafka, Outgoing, ProducerProfile
+from services.runtime.registry import RecordTable, read_record
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan(wanted: Registry, table: RecordTable, partitions: int, *, prune: bool) -> list[Step]:
     """Return what has to be written so that the topic says what the file says. Pure."""
-    now = table.registry()
+    now = merged(table)
     placed = {device_id: _standing_at(table, device_id) for device_id in wanted.devices}
     known = {device_id: at for device_id, at in placed.items() if at is not None}
     at = pack(wanted.devices.values(), known, partitions)
@@ -152,7 +152,7 @@ def list_devices(*, kafka_bootstrap: str, as_json: bool = False) -> int:
     """Carry out `safealley devices list`; return the exit status."""
 
     async def act(kafka: Kafka, _clock: Clock) -> Registry:
-        return (await read_table(kafka, devices("main"))).registry()
+        return merged(await read_table(kafka, devices("main")))
 
     registry = _run(act, kafka_bootstrap)
     if isinstance(registry, int):

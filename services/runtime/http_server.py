@@ -288,6 +288,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except (RetryLater, OwnershipLost, TimeoutError) as error:
         detail = redact_text(str(error)) or "took too long: try again"
         return _problem(503, Problem(error="unavailable", detail=detail), {"Retry-After": "1"})
+    except ConnectionError:
+        raise  # the caller has left: aiohttp closes
     except Exception:
         # A request is a loop we own: our mistake fails this answer, not the others.
         log.exception("http.request_failed", request_id=request[RequestIdKey])

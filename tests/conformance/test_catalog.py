@@ -135,5 +135,11 @@ def test_states_and_looks_are_kept_once(catalog: Catalog) -> None:
     )  # fmt: skip
     for _ in range(2):
         catalog.keep([("s/1", state), ("s/2", look)])
-    assert catalog.counts() == {"segments": 0, "gaps": 0, "stream_states": 1, "access_log": 1}
+    assert catalog.counts() == {"segments": 0, "gaps": 0, "stream_states": 1, "access_log": 1, "cameras": 0}
     assert catalog.accesses()[0]["reason"] == "case-7"
+
+
+def test_a_camera_is_remembered_with_its_latest_jurisdiction(catalog: Catalog) -> None:
+    catalog.keep_cameras({"cam-1": "mapo", "cam-2": "mapo"})
+    catalog.keep_cameras({"cam-1": "seodaemun"})
+    assert catalog.cameras() == {"cam-1": "seodaemun", "cam-2": "mapo"}

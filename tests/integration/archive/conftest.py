@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from services.archive import app
 from services.archive.settings import ArchiveSettings
-from services.contracts.topics import ALARMS, AUDIT, STREAMS, VIDEO
+from services.contracts import codec
+from services.contracts.device import Device
+from services.contracts.envelope import Envelope, rfc3339
+from services.contracts.timeline import Timeline
+from services.contracts.topics import ALARMS, AUDIT, DEVICES, STREAMS, VIDEO
 from services.runtime.clock import FakeClock
 from services.runtime.identity import DemoIssuer, Role
-from services.runtime.kafka_port import ProducerProfile, TopicSpec
+from services.runtime.kafka_port import Headers, Outgoing, ProducerProfile, TopicSpec
 from services.runtime.memory_kafka import MemoryKafka
 from services.runtime.service import ServiceContext
 from services.runtime.settings import IdentitySettings, ListenSettings, OpsSettings
 from tests.unit.archive.film import START_US, fragment_record, make_film
+
+JURISDICTION = "mapo"
 
 
 @dataclass
@@ -34,9 +41,11 @@ class Archive:
     http: aiohttp.ClientSession
     settings: ArchiveSettings
 
-    async def get(self, path: str, *, role: Role | None = "supervisor", **headers: str) -> tuple[int, Any, bytes]:
+    async def get(
+        self, path: str, *, role: Role | None = "supervisor", jurisdiction: str = JURISDICTION, **headers: str
+    ) -> tuple[int, Any, bytes]:
         if role is not None:
-            headers["Authorization"] = f"Bearer {self.issuer.issue(role)}"
+            headers["Authorization"] = f"Bearer {self.issuer.issue(role, jurisdictions=(jurisdiction,))}"
         async with self.http.get(f"{self.url}{path}", headers=headers) as answer:
             return answer.status, answer.headers, await answer.read()
 
@@ -48,6 +57,16 @@ class Archive:
             await self.clock.advance(0.25)
             await asyncio.to_thread(lambda: None)
         raise AssertionError("it did not come about")
+
+    async def read_up_to(self, end_us: int, path: str) -> Timeline:
+        """Ask for a timeline, the clock standing still, until its footage ends at `end_us`."""
+        for _ in range(400):
+            _, _, body = await self.get(path)
+            answer = msgspec.json.decode(body, type=Timeline)
+            if any(item.state in ("open", "recorded") and item.to_us == end_us for item in answer.items):
+                return answer
+            await asyncio.to_thread(lambda: None)
+        raise AssertionError("it was not read")
 
 
 @dataclass
@@ -68,6 +87,28 @@ class Bench:
         for place, second in enumerate(seconds):
             seq = second if first_seq is None else first_seq + place
             await self.send(fragment_record(make_film(), second, seq=seq, **more))
+
+    async def register(self, camera_id: str, *, jurisdiction: str = JURISDICTION) -> None:
+        """Put a camera into the registry."""
+        device = Device(
+            device_id=camera_id, kind="camera", site_id="s1", jurisdiction=jurisdiction, lon=126.9, lat=37.5,
+        )  # fmt: skip
+        time = rfc3339(self.clock.now_us())
+        envelope = Envelope(
+            id=f"registry-{camera_id}", source="/cli", type=Device.TYPE, subject=camera_id, time=time,
+            partitionkey=camera_id,
+        )  # fmt: skip
+        await self._registered(camera_id, codec.encode(device), envelope.to_headers())
+
+    async def unregister(self, camera_id: str) -> None:
+        await self._registered(camera_id, None, ())
+
+    async def _registered(self, camera_id: str, value: bytes | None, headers: Headers) -> None:
+        record = Outgoing(
+            topic=DEVICES.name, key=camera_id, value=value, headers=headers, timestamp_ms=self.clock.now_us() // 1000,
+            partition=0,
+        )  # fmt: skip
+        await self.send(record)
 
     @asynccontextmanager
     async def archive(self) -> AsyncIterator[Archive]:
@@ -95,12 +136,21 @@ class Bench:
         running.result()
 
 
+TOPICS = (VIDEO.name, VIDEO.dead_letters, STREAMS.name, AUDIT.name, ALARMS.name, DEVICES.name)
+
+
+async def new_kafka(clock: FakeClock, *topics: str) -> MemoryKafka:
+    kafka = MemoryKafka(clock=clock)
+    await kafka.create_topics(
+        [TopicSpec(name=name, partitions=2, settings={"max.message.bytes": "2097152"}) for name in topics]
+    )
+    return kafka
+
+
 @pytest.fixture
 async def bench(tmp_path: Path) -> Bench:
     clock = FakeClock(START_US)
-    kafka = MemoryKafka(clock=clock)
-    names = (VIDEO.name, VIDEO.dead_letters, STREAMS.name, AUDIT.name, ALARMS.name)
-    await kafka.create_topics(
-        [TopicSpec(name=name, partitions=2, settings={"max.message.bytes": "2097152"}) for name in names]
-    )
-    return Bench(kafka, clock, DemoIssuer(tmp_path / "identity", clock=clock), tmp_path)
+    kafka = await new_kafka(clock, *TOPICS)
+    bench = Bench(kafka, clock, DemoIssuer(tmp_path / "identity", clock=clock), tmp_path)
+    await bench.register("cam-1")
+    return bench

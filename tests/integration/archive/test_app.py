@@ -11,9 +11,9 @@ from services.archive.catalog import Catalog, Segment, sqlite_url
 from services.contracts import codec
 from services.contracts.audit import Access
 from services.contracts.timeline import ClipParts, Timeline
-from services.contracts.topics import ALARMS, AUDIT, VIDEO
+from services.contracts.topics import ALARMS, AUDIT, DEVICES, VIDEO
 from services.runtime.identity import Role
-from tests.integration.archive.conftest import Archive, Bench
+from tests.integration.archive.conftest import TOPICS, Archive, Bench, new_kafka
 from tests.unit.archive.film import EPOCH, SECOND_US, START_US, coded_bytes, end_record, fragment_record, make_film
 
 CAMERA = "/api/v1/archive/cameras/cam-1"
@@ -73,6 +73,26 @@ async def test_what_was_read_can_be_seen_at_once_and_taken_out_to_the_frame(benc
         assert headers["Safealley-Contained"].startswith(f"{at(2)}-")
         taken, whole = coded_bytes(io.BytesIO(body)), coded_bytes(io.BytesIO(make_film().whole))
         assert taken == whole[50 : 50 + len(taken)]
+        assert list(archive.settings.clip_dir.iterdir()) == []
+
+
+async def test_a_camera_that_is_recorded_now_is_never_unknown(bench: Bench) -> None:
+    async with bench.archive() as archive:
+        await bench.film(range(1))
+        await until_state(archive, 0, 1, "open")
+        begin = 1 + (bench.clock.now_us() - START_US) // SECOND_US
+        await bench.film(range(1, begin))
+        states: set[str] = set()
+        for second in range(begin, begin + 75):
+            await bench.clock.advance((at(second + 1) - bench.clock.now_us()) / SECOND_US)
+            await bench.film(range(second, second + 1))
+            answer = await archive.read_up_to(at(second + 1), f"{CAMERA}/timeline?{query(0, second + 2)}")
+            states |= {item.state for item in answer.items}
+            assert [(item.from_us, item.to_us) for item in answer.items if item.state == "pending"] == [
+                (at(second + 1), at(second + 2))
+            ]
+            assert answer.coverage_ratio == 1.0
+        assert states == {"recorded", "open", "pending"}
 
 
 async def test_a_run_that_ended_is_stored_with_its_row_and_committed(bench: Bench) -> None:
@@ -201,3 +221,55 @@ async def test_every_look_has_a_reason_a_role_and_a_record(bench: Bench) -> None
     said = [codec.decode(record.value or b"", Access) for record in bench.kafka.records(AUDIT.name)]
     assert ("clip", "allowed", "case-9", "auditor") in [(a.action, a.result, a.reason, a.role) for a in said]
     assert [a.role for a in said if a.result == "denied"] == list(refused)
+
+
+async def test_a_camera_exists_for_its_own_jurisdiction_alone(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    await bench.register("cam-elsewhere", jurisdiction="seodaemun")
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "open")
+        rest = ("timeline", "clip.mp4", "playlist.m3u8", f"media/main-{EPOCH}-0.mp4", f"init/{'0' * 64}.mp4")
+        answers = {
+            (await archive.get(f"/api/v1/archive/cameras/{camera}/{path}?{query(0, 8)}", role="auditor"))[0]
+            for camera in ("cam-never", "cam-elsewhere")
+            for path in rest
+        }
+        assert answers == {404}
+        elsewhere = await archive.get(f"{CAMERA}/timeline?{query(0, 8)}", jurisdiction="seodaemun")
+        never = await archive.get(f"/api/v1/archive/cameras/cam-never/timeline?{query(0, 8)}")
+        assert (elsewhere[0], elsewhere[2]) == (never[0], never[2])
+        found = f"/api/v1/archive/cameras/cam-elsewhere/timeline?{query(0, 8)}"
+        status, _, body = await archive.get(found, jurisdiction="seodaemun")
+        (item,) = msgspec.json.decode(body, type=Timeline).items
+        assert (status, item.state, item.cause, item.detail) == (200, "gap", "not_scheduled", "before_first_record")
+    said = [codec.decode(record.value or b"", Access) for record in bench.kafka.records(AUDIT.name)]
+    assert len([access for access in said if access.result == "denied"]) == 12
+
+
+async def test_a_camera_that_left_the_registry_is_still_its_jurisdiction_s(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "open")
+        await bench.unregister("cam-1")
+        await bench.register("cam-2")
+        path = f"/api/v1/archive/cameras/cam-2/timeline?{query(0, 8)}"
+
+        async def registry_was_read() -> bool:
+            return (await archive.get(path))[0] == 200
+
+        await archive.until(registry_was_read)
+        assert (await timeline(archive, 0, 8)).items[0].state == "open"
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "open")
+        assert (await archive.get(f"{CAMERA}/timeline?{query(0, 8)}", jurisdiction="seodaemun"))[0] == 404
+
+
+async def test_before_the_registry_was_read_an_unknown_camera_is_to_be_asked_for_again(bench: Bench) -> None:
+    async with bench.archive() as archive:
+        await until_state(archive, -60, -50, "gap")
+    kafka = await new_kafka(bench.clock, *(name for name in TOPICS if name != DEVICES.name))
+    async with replace(bench, kafka=kafka).archive() as archive:
+        assert (await archive.get(f"/api/v1/archive/cameras/cam-2/timeline?{query(0, 8)}"))[0] == 503
+        assert (await archive.get(f"{CAMERA}/timeline?{query(-60, -50)}"))[0] == 200

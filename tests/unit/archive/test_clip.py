@@ -1,6 +1,7 @@
 """A clip shows exactly the range that was asked for and changes no coded byte."""
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import av
@@ -8,7 +9,8 @@ import pytest
 
 from services.archive import boxes, clip
 from services.archive.clip import Cutting, Piece
-from tests.unit.archive.film import SECOND_US, START_US, coded_bytes, make_film
+from services.runtime.errors import RetryLater
+from tests.unit.archive.film import SECOND_US, START_US, Film, coded_bytes, make_film
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,38 @@ def test_exactly_the_range_and_every_byte(codec: str, b_frames: int, begin: floa
         assert float(stream.duration * stream.time_base) == pytest.approx(end - begin, abs=1e-4)
         shown = [frame.pts for frame in container.decode(stream) if frame.pts is not None and frame.pts >= 0]
     assert len(shown) == pytest.approx((end - begin) * 25, abs=1)
+
+
+def cutting(film: Film, *, seconds: int) -> Cutting:
+    whole = film.whole
+    return Cutting(
+        init=film.init,
+        pieces=[Piece(read=lambda at, size: whole[at : at + size], from_offset=len(film.init), to_offset=len(whole))],
+        timescale=boxes.timescale(memoryview(film.init)),
+        from_us=START_US,
+        to_us=START_US + seconds * SECOND_US,
+        first_us=START_US,
+    )
+
+
+def test_a_full_disk_is_no_fault_of_the_footage() -> None:
+    with pytest.raises(RetryLater, match="no room"):
+        clip.cut(cutting(make_film(), seconds=8), Path("/dev/full"))
+
+
+def test_a_long_clip_is_made_in_the_memory_of_a_few_chunks(tmp_path: Path) -> None:
+    film = make_film(seconds=60, gop_s=4)
+    wanted = cutting(film, seconds=60)
+    target = tmp_path / "clip.mp4"
+    tracemalloc.start()
+    try:
+        made = clip.cut(wanted, target)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert made.size_bytes == target.stat().st_size
+    assert len(film.whole) * 0.9 < made.size_bytes < wanted.size_bytes
+    assert peak_bytes < 2.5 * clip.READ_BYTES < len(film.whole)
 
 
 def test_the_trailing_index_leads_to_every_key_picture() -> None:

@@ -1,5 +1,6 @@
 """Segments are cut by records alone: however the log is read, the same keys and bytes come out."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,8 +33,11 @@ def fragment(index: int, **more: Any) -> Fragment:
     return facts
 
 
-def feed(segmenter: Segmenter, index: int, *, size_bytes: int = 1000, **more: Any) -> list[CutReason]:
-    step = segmenter.fragment(fragment(index, **more), size_bytes=size_bytes, frames=25, init_bytes=800)
+def feed(segmenter: Segmenter, index: int, *, size_bytes: int = 1000, sent_us: int = 0, **more: Any) -> list[CutReason]:
+    facts = fragment(index, **more)
+    step = segmenter.fragment(
+        facts, size_bytes=size_bytes, frames=25, init_bytes=800, recorded_us=sent_us or facts.end_us
+    )
     return [cut.reason for cut in step.cuts]
 
 
@@ -70,7 +74,9 @@ def test_a_long_gop_closes_at_a_fragment_and_the_next_segment_depends_on_it() ->
     feed(segmenter, 0)
     facts = fragment(1)
     for seq in range(1, 121):
-        step = segmenter.fragment(_moved(facts, seq), size_bytes=1000, frames=25, init_bytes=800)
+        step = segmenter.fragment(
+            _moved(facts, seq), size_bytes=1000, frames=25, init_bytes=800, recorded_us=START_US + seq * SECOND_US
+        )
     assert [cut.reason for cut in step.cuts] == [CutReason.LONG_GOP]
     assert step.segment.dependent
 
@@ -81,6 +87,20 @@ def test_silence_is_measured_by_the_partition_s_record_time() -> None:
     minute_end = (START_US // 60_000_000 + 1) * 60_000_000
     assert segmenter.record_time(minute_end + 30_000_000) == ()
     assert [cut.reason for cut in segmenter.record_time(minute_end + 30_000_001)] == [CutReason.SILENCE]
+
+
+def test_a_camera_that_drains_an_outage_is_not_cut_by_the_time_that_has_passed() -> None:
+    segmenter = Segmenter()
+    to_minute = 60 - (START_US // SECOND_US) % 60
+    sent_us = START_US + 3600 * SECOND_US
+    reasons = []
+    for index in range(50):
+        sent_us += 100_000
+        reasons += [cut.reason for cut in segmenter.record_time(sent_us)]
+        reasons += feed(segmenter, index, sent_us=sent_us)
+    assert reasons == [CutReason.MINUTE] * (to_minute < 50)
+    assert segmenter.record_time(sent_us + 30_000_000) == ()
+    assert [cut.reason for cut in segmenter.record_time(sent_us + 30_000_001)] == [CutReason.SILENCE]
 
 
 def test_a_higher_epoch_closes_the_lower_which_then_overlaps() -> None:
@@ -118,6 +138,12 @@ def _history() -> list[Outgoing]:
             log.append(fragment_record(film, index, camera_id="cam-1", epoch=EPOCH + 7, seq=index - 70))
     log.append(end_record(seq=99, end_us=START_US + 100 * SECOND_US))
     log.append(fragment_record(film, 300, camera_id="cam-3"))
+    for index in range(301, 341):
+        log.append(fragment_record(film, index, camera_id="cam-3"))
+        # Three old fragments of an outage for each live one, sent now.
+        for old in range(3 * (index - 301), 3 * (index - 301) + 3):
+            sent = fragment_record(film, old, camera_id="cam-4")
+            log.append(replace(sent, timestamp_ms=log[-1].timestamp_ms + 1))
     return log
 
 
@@ -180,7 +206,7 @@ class _Process:
 
     def _store(self, lane: Lane, held: Held) -> None:
         self.writer.write(held)
-        lane.stored(held)
+        lane.drop(held)
 
 
 def _objects(lives: list[tuple[int, int]]) -> dict[str, str]:
@@ -196,7 +222,7 @@ def _objects(lives: list[tuple[int, int]]) -> dict[str, str]:
             low = _Process(directory, catalog, store, clock).read(log, low, count, store_after=delay)
         rows = [
             segment
-            for camera_id in ("cam-1", "cam-2", "cam-3")
+            for camera_id in ("cam-1", "cam-2", "cam-3", "cam-4")
             for segment in catalog.segments_between(camera_id, "main", 0, START_US + 1000 * SECOND_US)
         ]
         versions = store.list_versions("v1/")
@@ -215,3 +241,4 @@ def test_any_cut_of_the_log_into_lives_gives_the_same_keys_and_bytes(lives: list
         _WHOLE.append(_objects([]))
     assert _objects(lives) == _WHOLE[0]
     assert len(_WHOLE[0]) >= 7
+    assert 1 <= sum("cam-4" in key for key in _WHOLE[0]) <= 2

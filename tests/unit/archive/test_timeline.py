@@ -78,6 +78,20 @@ def test_the_last_seconds_are_pending_and_then_unknown() -> None:
     assert states(NOW - 100 * S, NOW, seen=seen, gaps=[]) == ["open", "unknown", "pending"]
 
 
+@given(st.integers(0, 3 * S), st.integers(1, 200), st.integers(0, 60), st.integers(0, 30 * S))
+def test_a_healthy_camera_is_footage_and_then_briefly_pending_never_unknown(
+    late_us: int, length_s: int, stored_s: int, beyond_us: int
+) -> None:
+    end = NOW - late_us
+    begin, seam = end - length_s * S, max(end - length_s * S, end - stored_s * S)
+    seen = [footage(at, to, open_=to == end) for at, to in ((begin, seam), (seam, end)) if at < to]
+    tiles = tile(begin, NOW + beyond_us, now_us=NOW, first_us=begin, footage=seen, gaps=[])
+    assert {one.state for one in tiles} <= {"recorded", "open", "pending"}
+    pending_us = sum(min(one.to_us, NOW) - one.from_us for one in tiles if one.state == "pending" and one.from_us < NOW)
+    assert pending_us == late_us <= 3 * S
+    assert coverage_ratio(tiles) == 1.0
+
+
 def test_an_open_gap_lasts_until_now_or_the_next_footage() -> None:
     seen = [footage(NOW - 100 * S, NOW - 60 * S)]
     assert states(NOW - 100 * S, NOW, seen=seen, gaps=[gap(NOW - 60 * S, None)]) == ["recorded", "gap"]

@@ -8,8 +8,9 @@ import pytest
 
 from services.contracts.device import CameraStream, Device
 from services.ingest import registry
-from services.ingest.registry import RecordTable, Registry, Standing, difference, pack, read_file, within
+from services.ingest.registry import Registry, difference, merged, pack, read_file, within
 from services.runtime.errors import SettingsError
+from services.runtime.registry import RecordTable, Standing
 from services.runtime.yaml_file import parse
 
 CITY = """\
@@ -125,12 +126,12 @@ def test_of_a_device_in_two_partitions_the_higher_revision_holds(registered_came
     table.apply(
         Standing(key="cam", partition=1, body=msgspec.structs.replace(registered_camera, revision=1, pole_id="old"))
     )
-    assert table.registry().devices[registered_camera.device_id].pole_id == "new"
+    assert merged(table).devices[registered_camera.device_id].pole_id == "new"
 
     table.apply(Standing(key="cam", partition=1, body=None))
-    assert table.registry().devices[registered_camera.device_id].pole_id == "new"
+    assert merged(table).devices[registered_camera.device_id].pole_id == "new"
     table.apply(Standing(key="cam", partition=3, body=None))
-    assert table.registry() == Registry()
+    assert merged(table) == Registry()
 
 
 def test_only_what_changed_is_named(registered_camera: Device) -> None:

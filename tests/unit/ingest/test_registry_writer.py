@@ -10,6 +10,7 @@ from services.contracts.audit import Access
 from services.contracts.device import Device
 from services.contracts.topics import AUDIT, DEVICES
 from services.ingest import registry_writer
+from services.ingest.registry import merged
 from services.ingest.registry_reader import RegistryReader
 from services.ingest.registry_writer import apply, read_table, validate_file
 from services.runtime.clock import FakeClock, settle
@@ -60,7 +61,7 @@ async def test_a_new_city_is_written_whole_and_spread_over_partitions(
     ]  # fmt: skip
     table = await read_table(kafka, DEVICES.name)
     assert len({part for key in ("cam-1", "cam-2") for part in table.partitions_of(key)}) == 2
-    assert set(table.registry().devices) == {"cam-1", "cam-2"}
+    assert set(merged(table).devices) == {"cam-1", "cam-2"}
 
 
 async def test_a_second_run_writes_nothing(file: Path, kafka: MemoryKafka, clock: FakeClock) -> None:
@@ -93,11 +94,11 @@ async def test_a_device_that_left_the_file_stays_until_it_is_pruned(
     rewrite(file, CITY[: CITY.index("  - device_id: cam-2")])
 
     assert (await apply(file, kafka, clock=clock)).not_in_file == ("cam-2",)
-    assert "cam-2" in (await read_table(kafka, DEVICES.name)).registry().devices
+    assert "cam-2" in merged(await read_table(kafka, DEVICES.name)).devices
     outcome = await apply(file, kafka, clock=clock, prune=True)
 
     assert [(step.key, step.what) for step in outcome.steps] == [("cam-2", "removed")]
-    assert "cam-2" not in (await read_table(kafka, DEVICES.name)).registry().devices
+    assert "cam-2" not in merged(await read_table(kafka, DEVICES.name)).devices
 
 
 async def test_a_dry_run_writes_nothing(file: Path, kafka: MemoryKafka, clock: FakeClock) -> None:
