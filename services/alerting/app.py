@@ -96,7 +96,8 @@ async def run(
             commands=commands, limits=_limits(settings), clock=clock, metrics=metrics, on_lost_offsets=lost,
         )  # fmt: skip
         desk = Desk(changelog=changelog, cameras=cameras, reach=_reach(settings), clock=clock, metrics=metrics)
-        letters = DeadLetters(producer, clock=clock, version=version())
+        # A limit here would silence every bell behind the bad records (invariant 6; docs/decisions).
+        letters = DeadLetters(producer, clock=clock, version=version(), limits=None)
         alerting = Alerting(
             ownership=ownership, desk=desk, lanes=lanes, marks=marks, letters=letters, context=context, lost=lost,
         )  # fmt: skip

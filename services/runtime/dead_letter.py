@@ -59,14 +59,18 @@ class _Tally:
             self.letters.popleft()
 
 
-class DeadLetters:
-    """The dead letters of one consumer."""
+USUAL: Final = Limits()
 
-    def __init__(self, producer: Producer, *, clock: Clock, version: str, limits: Limits | None = None) -> None:
+
+class DeadLetters:
+    """The dead letters of one consumer. `limits` None: however many come, the records behind them are handled."""
+
+    def __init__(self, producer: Producer, *, clock: Clock, version: str, limits: Limits | None = USUAL) -> None:
         self._producer = producer
         self._clock = clock
         self._version = version
-        self._limits = limits or Limits()
+        self._limits = limits or USUAL
+        self._stops = limits is not None
         self._tallies: dict[Place, _Tally] = {}
 
     def handled(self, place: Place) -> None:
@@ -87,8 +91,10 @@ class DeadLetters:
         """
         place = record.place
         too_many = self._too_many(place)
-        if too_many:
+        if too_many and self._stops:
             raise TooManyDeadLetters(place, too_many)
+        if too_many:
+            log.error("dead_letter.too_many", topic=record.topic, partition=record.partition, reason=too_many)
         await self._producer.send(letter(record, reason, version=self._version, now_ms=self._clock.now_us() // 1000))
         self._tally(place).count(dead=True, window=self._limits.window)
         log.warning(

@@ -179,6 +179,15 @@ async def test_what_does_not_keep_its_contract_goes_to_the_dead_letters_and_hold
     assert sum(world.kafka.committed("alerting").values()) == 4
 
 
+async def test_a_press_behind_any_number_of_unreadable_records_is_an_alert(world: World) -> None:
+    async with world.running():
+        for number in range(25):
+            world.put("alarms", "mangwon", b"{", Envelope(id=f"bad-{number}", source="/x", type=AlarmRaised.TYPE))
+        world.press("p-1")
+        await world.alert()
+    assert len(world.kafka.records("alarms.dlq")) == 25
+
+
 async def test_offsets_that_are_gone_are_counted_told_and_read_from_the_beginning(world: World) -> None:
     async with world.running():
         world.press("p-1")

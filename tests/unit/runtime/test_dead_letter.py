@@ -50,6 +50,14 @@ async def test_the_limit_in_a_row_stops_it(kafka: MemoryKafka) -> None:
     assert len(kafka.records("alarms.dlq")) == 21
 
 
+async def test_without_limits_however_many_come_nothing_behind_them_waits(kafka: MemoryKafka) -> None:
+    async with kafka.producer(ProducerProfile.RECORDS) as producer:
+        letters = DeadLetters(producer, clock=kafka.clock, version="1", limits=None)
+        for offset in range(50):
+            await letters.put(record(offset=offset), "bad")
+    assert len(kafka.records("alarms.dlq")) == 50
+
+
 async def test_the_limit_of_the_window_stops_it_too(kafka: MemoryKafka) -> None:
     async with kafka.producer(ProducerProfile.RECORDS) as producer:
         limits = Limits(run_max=2, window=100, ratio_max=0.03)
