@@ -35,6 +35,7 @@ from services.runtime.http_server import make_app, serve
 from services.runtime.identity import DemoIssuer, Identity, refuse_unless_loopback
 from services.runtime.kafka_port import Kafka, ProducerProfile
 from services.runtime.metrics import REGISTRY, version
+from services.runtime.registry import follow_registry
 from services.runtime.service import ServiceContext
 from services.runtime.settings import SecretStore
 from services.runtime.starting import opened, topic_there, unless_stopped, until_answered
@@ -108,7 +109,10 @@ async def run(
         followers = [
             tasks.create_task(access_log.run(), name="access log"),
             tasks.create_task(following, name="alerts"),
-            tasks.create_task(feed.follow_city(kafka, city, settings.pool, context, metrics), name="city"),
+            tasks.create_task(feed.follow_streams(kafka, city, context, metrics), name="streams"),
+            tasks.create_task(
+                follow_registry(kafka, settings.pool, clock=clock, on_standing=city.stand), name="registry"
+            ),
         ]
         try:
             await unless_stopped(context, restored.wait())

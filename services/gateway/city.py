@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from services.contracts import codec
 from services.contracts.console import CityView, DeviceView
 from services.contracts.device import Device
-from services.contracts.gap import Gap, GapClosed
 from services.contracts.site import Site
 from services.contracts.stream import StreamState
 from services.runtime.identity import Caller
 from services.runtime.kafka_port import Record
+from services.runtime.registry import RecordTable
 
 
 @dataclass(slots=True)
@@ -20,31 +20,19 @@ class City:
     devices: dict[str, Device] = field(default_factory=dict)
     states: dict[tuple[str, str], StreamState] = field(default_factory=dict)
 
-    def apply(self, record: Record) -> StreamState | Gap | None:
-        """Take one record of the registry or of `streams`; return what a live window must be told.
+    async def stand(self, table: RecordTable) -> None:
+        """Take the registry as it stands now."""
+        self.sites, self.devices = table.sites(), table.devices()
+
+    def apply(self, record: Record) -> None:
+        """Take one record of `streams`; only states matter here, gaps are archive's.
 
         Raises:
             ContractError: the record is not what its topic carries.
         """
-        if record.value is None:
-            self._remove(record.key or "")
-            return None
         body = codec.decode_event(record.headers, record.value).body
-        match body:
-            case Site():
-                if body.revision >= (self.sites[body.site_id].revision if body.site_id in self.sites else 0):
-                    self.sites[body.site_id] = body
-            case Device():
-                if body.revision >= (self.devices[body.device_id].revision if body.device_id in self.devices else 0):
-                    self.devices[body.device_id] = body
-            case StreamState():
-                self.states[body.camera_id, body.stream] = body
-                return body
-            case Gap() if not isinstance(body, GapClosed):
-                return body
-            case _:
-                return None
-        return None
+        if isinstance(body, StreamState):
+            self.states[body.camera_id, body.stream] = body
 
     def view(self, caller: Caller) -> CityView:
         """Return what this person may see: no address, no secret reference."""
@@ -76,9 +64,3 @@ class City:
             state=None if state is None else state.state,
             codec=None if state is None else state.codec,
         )
-
-    def _remove(self, key: str) -> None:
-        if key.startswith("site/"):
-            self.sites.pop(key.removeprefix("site/"), None)
-        else:
-            self.devices.pop(key, None)

@@ -1,4 +1,4 @@
-"""Reads `alerts`, `streams` and the registry into the views, and tells who waits for a change.
+"""Reads `alerts` and `streams` into the views, and tells who waits for a change.
 
 Alerts have a reader of their own: nothing else may delay them (kafka.md 1.4). No group: each replica
 needs everything.
@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from services.contracts.errors import ContractError
-from services.contracts.topics import ALERTS, STREAMS, devices
+from services.contracts.topics import ALERTS, STREAMS
 from services.gateway.city import City
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.view import AlertView, Held
@@ -61,20 +61,20 @@ async def follow_alerts(
     await _kept_up("alerts", follow, context)
 
 
-async def follow_city(kafka: Kafka, city: City, pool: str, context: ServiceContext, metrics: GatewayMetrics) -> None:
-    """Keep sites, devices and stream states up; a failure of Kafka is waited out."""
+async def follow_streams(kafka: Kafka, city: City, context: ServiceContext, metrics: GatewayMetrics) -> None:
+    """Keep stream states up; a failure of Kafka is waited out."""
 
     async def follow() -> None:
-        async with kafka.reader(await kafka.whole(devices(pool), STREAMS.name)) as reader:
+        async with kafka.reader(await kafka.whole(STREAMS.name)) as reader:
             while not context.stopping.is_set():
-                context.beat("city")
+                context.beat("streams")
                 for record in await _poll(reader):
                     try:
                         city.apply(record)
                     except ContractError as error:
                         _refused(record, error, metrics)
 
-    await _kept_up("city", follow, context)
+    await _kept_up("streams", follow, context)
 
 
 async def _kept_up(name: str, follow: Callable[[], Awaitable[None]], context: ServiceContext) -> None:
