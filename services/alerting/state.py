@@ -112,10 +112,6 @@ class PartitionState:
                     found.append(Overdue(alert_id, alert.root, what, due_us))
         return found
 
-    def retry(self, overdue: Overdue, at_us: int) -> None:
-        """Bring something due up again later."""
-        self._heap.push(at_us, overdue.alert_id, overdue.what)
-
     def still_due(self, overdue: Overdue) -> Alert | None:
         """Return the alert when what was found due has not been settled meanwhile."""
         alert = self._alerts.get(overdue.alert_id)

@@ -123,7 +123,7 @@ RUNS = [
     "ingest",
     "alerting",
     "gateway",
-    pytest.param("archive", marks=pytest.mark.xfail(strict=False, reason="archive's entry point comes with its app")),
+    "archive",
     "devices apply f",
     "devices list",
     "devices validate f",

@@ -487,7 +487,7 @@ class CameraSession:
             beat.cancel()
 
     async def _beat(self) -> None:
-        """One task for a session's life: three new ones a second were a twentieth of what a camera cost."""
+        """Wake the watch once a second: one task for a session's life, not new ones for each second."""
         while True:
             await self._clock.sleep(self._settings.tick_s)
             self._wake.set()
