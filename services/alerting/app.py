@@ -24,7 +24,6 @@ from services.alerting.metrics import AlertingMetrics
 from services.alerting.ownership import Ownership
 from services.alerting.registry import follow_cameras
 from services.alerting.settings import AlertingSettings
-from services.alerting.system_alarm import offsets_lost
 from services.alerting.timers import AckLimits
 from services.contracts.topics import ALARMS
 from services.runtime.claims import ClaimsLog
@@ -45,6 +44,7 @@ from services.runtime.metrics import REGISTRY, version
 from services.runtime.retry import retried
 from services.runtime.service import ServiceContext
 from services.runtime.starting import opened, topic_there
+from services.runtime.system_alarm import system_alarm
 from services.runtime.waits import within
 
 log = structlog.get_logger()
@@ -85,7 +85,8 @@ async def run(
         def lost(topic: str, partition: int, offsets: int) -> None:
             metrics.lost_offsets.labels(topic).inc(offsets)
             log.error("ownership.offsets_lost", topic=topic, partition=partition, offsets=offsets)
-            alarm = offsets_lost(topic, partition, offsets, now_us=clock.now_us())
+            value = {"token": f"{topic}/{partition}", "lost": offsets}
+            alarm = system_alarm("alerting", "OffsetsLost", value, now_us=clock.now_us())
             tell = partial(retried, partial(producer.send, alarm), what="system alarm", clock=clock, random=random)
             told = tasks.create_task(tell())
             telling.add(told)

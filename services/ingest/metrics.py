@@ -89,6 +89,7 @@ ALARMS_PUBLISHED = _counter("alarms_published_total", "Alarm records by way", ("
 ALARMS_LATE_ANSWERS = _counter("alarms_late_answers_total", "Answers of Kafka after the door's limit", ("result",))
 ALARMS_CLOCK_AHEAD = _counter("alarms_clock_ahead_total", "Records refused because this host's clock runs ahead")
 ALARM_SPOOL_BYTES = _gauge("alarms_spool_bytes", "Bytes used on the press spool")
+ALARM_SPOOL_LOST = _counter("alarms_spool_lost_total", "Places of the press spool damaged on the disk: presses lost")
 ALARM_SPOOL_RECORDS = _gauge("alarms_spool_records", "Records on the press spool that Kafka has not yet")
 
 # disk watch

@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from services.ingest import metrics
 from services.ingest.alarms.publisher import AlarmPublisher
 from services.ingest.alarms.spool import AlarmSpool, Statistics
 from services.ingest.alarms.webhook import Webhook
@@ -26,6 +27,7 @@ from services.runtime.http_server import make_app, serve
 from services.runtime.kafka_port import Kafka, Outgoing
 from services.runtime.service import ServiceContext
 from services.runtime.settings import ListenSettings
+from services.runtime.system_alarm import system_alarm
 
 log = structlog.get_logger()
 
@@ -100,11 +102,18 @@ class AlarmDoor:
             async with serve(app, self._settings.listen, setting="device_door.port") as self.port:
                 self._loop, self._publisher = asyncio.get_running_loop(), publisher
                 log.info("door.opened", port=self.port, waiting=spool.statistics().waiting)
+                self._tell_lost(publisher)
                 await _either(stopping, sending)
         finally:
             await asyncio.gather(*self._unsent, return_exceptions=True)
             await end((sending, beating))
             self._context.forget("alarms")
+
+    def _tell_lost(self, publisher: AlarmPublisher) -> None:
+        if places := publisher.statistics().corrupt:
+            metrics.ALARM_SPOOL_LOST.inc(places)
+            now_us = self._clock.now_us()
+            self._start(publisher, system_alarm("ingest", "PressesLost", {"places": places}, now_us=now_us))
 
     def _start(self, publisher: AlarmPublisher, record: Outgoing) -> None:
         task = asyncio.ensure_future(self._publish(publisher, record))

@@ -3,7 +3,8 @@
 The file is a line of records, written from its beginning and each fsynced before it is acknowledged.
 Once all are sent, the first record's mark is wiped and the line begins anew under another random
 generation, so that old records behind the new ones are recognised as old. A start resends all that it
-finds; consumers drop duplicates by source + id. A torn tail was never acknowledged and is cut.
+finds; consumers drop duplicates by source + id. What cannot be read is damage where a record of the same
+line stands behind it, and a torn tail, never acknowledged, where none does.
 
 One thread at a time: the publisher calls it through an executor with one worker.
 """
@@ -18,13 +19,17 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 import msgspec
+import structlog
 
 from services.runtime.errors import RetryLater, SettingsError
 from services.runtime.kafka_port import Outgoing
 
+log = structlog.get_logger()
+
 # mark, generation, length of the payload, CRC-32 of the payload, CRC-32 of this head before it
 _HEAD: Final = Struct("<4s8sIII")
 _MARK: Final = b"PRS1"
+_BLANK: Final = bytes(_HEAD.size)
 _FILL: Final = bytes(64 * 1024)
 
 
@@ -33,7 +38,7 @@ class SpoolFull(RetryLater):
 
 
 class Statistics(NamedTuple):
-    """What is waiting, and how much room there is."""
+    """What is waiting, how much room there is, and in how many places of the line presses were lost."""
 
     waiting: int
     used_bytes: int
@@ -49,6 +54,12 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     headers: tuple[tuple[str, bytes], ...]
     timestamp_ms: int
     partition: int | None
+
+
+class _Head(NamedTuple):
+    generation: bytes
+    length: int
+    data_crc: int
 
 
 class AlarmSpool:
@@ -119,7 +130,7 @@ class AlarmSpool:
         self._end = 0
         self._generation = b""
         try:
-            _write_all(self._fd, bytes(_HEAD.size), 0)
+            _write_all(self._fd, _BLANK, 0)
             os.fdatasync(self._fd)
         except OSError:
             # The old line may then be sent once more at the next start: duplicates, which consumers drop.
@@ -129,29 +140,65 @@ class AlarmSpool:
         return Statistics(len(self._waiting), self._end, self._capacity_bytes, self._corrupt, self._wipes_failed)
 
     def _scan(self) -> None:
-        while (found := self._read_at(self._end)) is not None:
-            generation, length, data = found
-            if self._generation and generation != self._generation:
-                break
-            self._generation = generation
-            self._end += _HEAD.size + length
-            if data is None:
-                self._corrupt += 1
+        self._generation = self._first_generation()
+        while self._generation:
+            data = self._record_at(self._end)
+            if data is not None:
+                self._waiting.append(_outgoing(data))
+                self._end += _HEAD.size + len(data)
                 continue
-            self._waiting.append(_outgoing(data))
+            behind = self._next_head(self._end + 1)
+            if behind is None:
+                self._tell_torn_tail()
+                break
+            self._corrupt += 1
+            log.error("spool.presses_lost", cause="damaged on the disk", at_bytes=self._end, bytes=behind - self._end)
+            self._end = behind
         if not self._waiting:
             self._end, self._generation = 0, b""
 
-    def _read_at(self, at: int) -> tuple[bytes, int, bytes | None] | None:
-        """Return generation, length and payload of the record there; None where the line ends."""
-        head = os.pread(self._fd, _HEAD.size, at)
-        if len(head) < _HEAD.size:
+    def _first_generation(self) -> bytes:
+        """Return the generation of the line; nothing where the first mark is wiped: all was sent.
+
+        A damaged first head may have lost its generation. A head right behind the record is then of the
+        same line: each write wipes the place behind it.
+        """
+        _, generation, length, _, _ = _HEAD.unpack(self._raw_head(0))
+        if self._head_at(0) is None and (behind := self._head_at(_HEAD.size + length)) is not None:
+            generation = behind.generation
+        return b"" if self._raw_head(0) == _BLANK else generation
+
+    def _next_head(self, at: int) -> int | None:
+        """Return where the next head of this line stands. No payload holds one: it knows no generation."""
+        sought = _MARK + self._generation
+        while part := os.pread(self._fd, len(_FILL), at):
+            found = part.find(sought)
+            if found >= 0 and self._head_at(at + found) is not None:
+                return at + found
+            at += found + 1 if found >= 0 else max(1, len(part) - len(sought) + 1)
+        return None
+
+    def _tell_torn_tail(self) -> None:
+        if self._raw_head(self._end) != _BLANK:
+            log.warning("spool.torn_tail", at_bytes=self._end)
+
+    def _record_at(self, at: int) -> bytes | None:
+        """Return the payload of the whole record of this line there."""
+        head = self._head_at(at)
+        if head is None or head.generation != self._generation:
             return None
-        mark, generation, length, data_crc, head_crc = _HEAD.unpack(head)
-        if mark != _MARK or zlib.crc32(head[:-4]) != head_crc or at + _HEAD.size + length > self._capacity_bytes:
+        data = os.pread(self._fd, head.length, at + _HEAD.size)
+        return data if zlib.crc32(data) == head.data_crc else None
+
+    def _head_at(self, at: int) -> _Head | None:
+        raw = self._raw_head(at)
+        mark, generation, length, data_crc, head_crc = _HEAD.unpack(raw)
+        if mark != _MARK or zlib.crc32(raw[:-4]) != head_crc or at + _HEAD.size + length > self._capacity_bytes:
             return None
-        data = os.pread(self._fd, length, at + _HEAD.size)
-        return generation, length, data if zlib.crc32(data) == data_crc else None
+        return _Head(generation, length, data_crc)
+
+    def _raw_head(self, at: int) -> bytes:
+        return os.pread(self._fd, _HEAD.size, at).ljust(_HEAD.size, b"\0")
 
 
 def _head(generation: bytes, data: bytes) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from services.contracts import codec
 from services.contracts.alarm import AlarmRaised
 from services.contracts.topics import ALARMS
-from services.ingest.alarms.door import AlarmDoor, DoorSettings
+from services.ingest.alarms.door import SPOOL_FILE, AlarmDoor, DoorSettings
 from services.ingest.registry import Registry
 from services.runtime.clock import SystemClock, settle
 from services.runtime.kafka_port import TopicSpec
@@ -53,6 +53,30 @@ async def open_door(kafka: MemoryKafka, city: Registry, secrets_dir: Path, data_
         await thread
 
 
+async def test_a_press_that_the_disk_damaged_raises_an_alarm_and_the_next_is_sent(
+    kafka: MemoryKafka, city: Registry, secrets_dir: Path, tmp_path: Path
+) -> None:
+    async with open_door(kafka, city, secrets_dir, tmp_path / "data") as door:
+        kafka.away = True
+        for number in range(2):
+            assert await press(door, id=f"press-{number}") == 202
+    file = tmp_path / "data" / SPOOL_FILE
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+
+    kafka.away = False
+    async with open_door(kafka, city, secrets_dir, tmp_path / "data"):
+        await until(lambda: len(kafka.records(ALARMS.name)) == 2)
+
+    told = [codec.decode_event(record.headers, record.value) for record in kafka.records(ALARMS.name)]
+    assert {one.envelope.id for one in told} > {"press-1"}
+    assert {one.body.condition.topic for one in told if isinstance(one.body, AlarmRaised)} == {
+        "kr.safealley/Bell",
+        "kr.safealley/system/PressesLost",
+    }
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Let the other thread come round."""
     async with asyncio.timeout(5):
@@ -60,10 +84,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await settle()
 
 
-async def press(door: AlarmDoor) -> int:
+async def press(door: AlarmDoor, **changes: str) -> int:
     async with (
         aiohttp.ClientSession() as http,
-        http.post(f"http://127.0.0.1:{door.port}/api/v1/alarms", json=EVENT, headers=HEADERS) as answer,
+        http.post(f"http://127.0.0.1:{door.port}/api/v1/alarms", json=EVENT | changes, headers=HEADERS) as answer,
     ):
         return answer.status
 

@@ -1,9 +1,10 @@
 """What is on the press spool is there after kill -9 and a power cut; what is torn was never acknowledged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.ingest.alarms.spool import AlarmSpool, SpoolFull
 from services.runtime.errors import SettingsError
@@ -102,6 +103,70 @@ def test_a_rotten_record_is_counted_and_those_behind_it_are_kept(path: Path, kee
 
     assert again.statistics().corrupt == 1
     assert drained(again) == [press(1)]
+
+
+def damaged(path: Path, numbers: range, at: Callable[[list[int]], int]) -> AlarmSpool:
+    """Return the spool as it opens after one bit of a line has flipped; `at` is told where each record begins."""
+    spool = AlarmSpool.open(path, capacity_bytes=CAPACITY_BYTES)
+    begins = []
+    for number in numbers:
+        begins.append(spool.statistics().used_bytes)
+        spool.append(press(number))
+    spool.close()
+    place = at(begins)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    return AlarmSpool.open(path, capacity_bytes=CAPACITY_BYTES)
+
+
+@pytest.mark.parametrize("byte", range(24))
+@pytest.mark.parametrize("record", [0, 2])
+def test_a_flipped_bit_in_a_head_loses_its_own_record_alone(
+    path: Path, keep_open: list[AlarmSpool], record: int, byte: int
+) -> None:
+    with capture_logs() as logs:
+        spool = damaged(path, range(5), lambda begins: begins[record] + byte)
+    keep_open.append(spool)
+
+    assert spool.statistics().corrupt == 1
+    assert [(line["event"], line["log_level"]) for line in logs] == [("spool.presses_lost", "error")]
+    assert drained(spool) == [press(number) for number in range(5) if number != record]
+
+
+def test_the_last_record_damaged_is_told_as_a_torn_tail(path: Path, keep_open: list[AlarmSpool]) -> None:
+    """The two look the same."""
+    with capture_logs() as logs:
+        spool = damaged(path, range(5), lambda begins: begins[4] + 30)
+    keep_open.append(spool)
+
+    assert spool.statistics().corrupt == 0
+    assert [(line["event"], line["log_level"]) for line in logs] == [("spool.torn_tail", "warning")]
+    assert drained(spool) == [press(number) for number in range(4)]
+
+
+@pytest.mark.parametrize("byte", range(24))
+def test_what_an_older_line_left_is_not_sent_again_when_the_new_one_is_damaged(
+    path: Path, keep_open: list[AlarmSpool], byte: int
+) -> None:
+    older = AlarmSpool.open(path, capacity_bytes=CAPACITY_BYTES)
+    for number in range(10):
+        older.append(press(number))
+    drained(older)
+    older.close()
+    spool = damaged(path, range(20, 23), lambda begins: begins[0] + byte)
+    keep_open.append(spool)
+
+    assert drained(spool) == [press(21), press(22)]
+
+
+def test_an_end_that_is_whole_is_no_news(path: Path, keep_open: list[AlarmSpool]) -> None:
+    spool = AlarmSpool.open(path, capacity_bytes=CAPACITY_BYTES)
+    spool.append(press(0))
+    with capture_logs() as logs:
+        keep_open.append(reopened(spool, path))
+
+    assert logs == []
 
 
 def test_sent_records_do_not_come_back(path: Path, keep_open: list[AlarmSpool]) -> None:
