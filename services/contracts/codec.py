@@ -70,6 +70,8 @@ def decode(value: bytes | str, into: type[T]) -> T:
         return decoder.decode(value)  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise MalformedMessage(_without_values(str(error))) from None
+    except RecursionError:
+        raise MalformedMessage("nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedMessage(
             f"not JSON: {error}" if isinstance(error, msgspec.DecodeError) else "not UTF-8"

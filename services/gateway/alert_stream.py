@@ -192,7 +192,7 @@ class Console:
                 continue
             try:
                 said = _CONSOLE_SAYS.decode(message.data)
-            except (msgspec.ValidationError, msgspec.DecodeError):
+            except (msgspec.DecodeError, RecursionError):
                 self._stream.metrics.frames_refused.inc()
                 await self.bye("malformed", CLOSE_SESSION_ENDED)
                 break

@@ -268,7 +268,7 @@ class Window:
         """Carry out what the window says; False when it breaks the protocol."""
         try:
             said = _CLIENT_SAYS.decode(text)
-        except (msgspec.ValidationError, msgspec.DecodeError):
+        except (msgspec.DecodeError, RecursionError):
             self._relay.metrics.frames_refused.inc()
             return False
         if isinstance(said, Sub):

@@ -200,7 +200,7 @@ class Window:
         """Carry out what the window says; False when it breaks the protocol."""
         try:
             said = _CLIENT_SAYS.decode(text)
-        except msgspec.MsgspecError:
+        except (msgspec.DecodeError, RecursionError):
             log.warning("live.frame_refused")
             return False
         if isinstance(said, Sub):

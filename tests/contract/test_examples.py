@@ -9,6 +9,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from services.contracts import codec, errors
+from services.contracts.alarm import AlarmRaised
 from services.contracts.envelope import Headers
 from services.contracts.fragment import Fragment, VideoEnd, read_video_headers
 from services.contracts.schema import schema_name
@@ -82,6 +83,14 @@ def test_every_type_has_a_golden_example_and_every_topic_a_refused_one() -> None
 
     assert wanted <= golden
     assert {path.parent.name for path in REFUSED} == {topic.name.split(".")[0] for topic in TOPICS}
+
+
+def test_a_message_nested_beyond_what_can_be_read_is_malformed() -> None:
+    document = json.loads((EXAMPLES / "alarms/v1/press.json").read_text())
+    deep = codec.encode(document["body"])[:-1] + b', "later": ' + b"[" * 100_000
+
+    with pytest.raises(errors.MalformedMessage, match="nested too deeply"):
+        codec.decode(deep, AlarmRaised)
 
 
 def test_an_error_names_the_place_and_never_the_value() -> None:

@@ -6,7 +6,7 @@ from the registry, so that a replay decides the same and a device cannot speak f
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import unquote
@@ -15,10 +15,12 @@ import msgspec
 
 from services.contracts import codec
 from services.contracts.alarm import (
+    CONDITION_DEPTH_MAX,
     AlarmClass,
     AlarmCleared,
     AlarmHeartbeat,
     AlarmRaised,
+    Condition,
     DeviceAtReceipt,
     DoorAlarm,
     alarm_id,
@@ -117,6 +119,7 @@ def normalise(said: Said, device: Device, site: Site, *, received_us: UtcMicrose
     root = site.site_id if heartbeat or alarm_class != "health" else topology_root(device, site)
     body: AlarmRaised | AlarmHeartbeat
     if isinstance(door, DoorAlarm):
+        _check_condition(door.condition)
         body = (AlarmRaised if said.type == AlarmRaised.TYPE else AlarmCleared)(
             alarm_class=alarm_class,
             condition=door.condition,
@@ -155,9 +158,9 @@ class _DoorHeartbeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 def _structured(body: bytes) -> tuple[dict[str, str], bytes]:
     try:
-        event = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refused("malformed", "the body is not a JSON object") from None
+        event = codec.decode(body, dict[str, Any])
+    except MalformedMessage as error:
+        raise Refused("malformed", f"the body is not a JSON object: {error}") from None
     if "data_base64" in event:
         raise Refused("malformed", "data_base64: send the data as JSON in 'data'")
     data = msgspec.json.encode(event.pop("data", {}))
@@ -221,6 +224,19 @@ def _time_us(text: str | None) -> UtcMicroseconds | None:
         return from_rfc3339(text)
     except MalformedMessage:
         raise Refused("malformed", "time must be RFC 3339 with a zone, from 1970 on") from None
+
+
+def _check_condition(condition: Condition) -> None:
+    """Refuse what a later reader could not take: a press that was acknowledged would become a dead letter."""
+    level = [condition.value]
+    for _ in range(CONDITION_DEPTH_MAX):
+        level = [inner for one in level for inner in _inside(one)]
+    if level:
+        raise Refused("malformed", f"data: condition.value is nested more than {CONDITION_DEPTH_MAX} deep")
+
+
+def _inside(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _at_receipt(device: Device) -> DeviceAtReceipt:

@@ -154,7 +154,11 @@ async def test_a_session_that_ends_closes_the_window_with_4001(gateway: Rig, liv
     assert (await window.until(closed=4001))[-1] == {"closed": 4001}
 
 
-@pytest.mark.parametrize("said", ["not json", '{"op":"sub"}', '{"op":"fly","ch":1}'])
+@pytest.mark.parametrize(
+    "said",
+    ["not json", '{"op":"sub"}', '{"op":"fly","ch":1}', '{"op":"unsub","ch":1,"later":' + "[" * 3000],
+    ids=["no json", "no channel", "no such word", "nested deeply"],
+)
 async def test_a_window_that_breaks_the_protocol_is_closed(gateway: Rig, said: str) -> None:
     window = await gateway.live()
     await window.socket.send_str(said)

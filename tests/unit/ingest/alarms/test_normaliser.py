@@ -14,7 +14,15 @@ from services.ingest.alarms.normaliser import BODY_BYTES_MAX, Normalised, Refuse
 
 RECEIVED_US = 1_777_640_000_000_000
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CONDITION = {"topic": "kr.safealley/Bell", "active": True}
 JSON_EVENT = {"content-type": "application/cloudevents+json; charset=utf-8"}
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for number in range(depth):
+        value = [value] if number % 2 else {"in": value}
+    return value
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -128,6 +136,7 @@ def test_a_clear_and_a_heartbeat_have_their_own_types(bell: Device, site: Site) 
         pytest.param(
             {"data": {"condition": {"topic": "x", "active": True}, "device_time_us": 10**18}}, "9999", id="far future"
         ),
+        pytest.param({"data": {"condition": CONDITION | {"value": nested(65)}}}, "nested more than 64", id="deep"),
         pytest.param({"data_base64": "e30="}, "data_base64", id="data in base64"),
         pytest.param({"retries": ["x"]}, "must be text", id="a list as attribute"),
     ],
@@ -147,6 +156,29 @@ def test_a_body_that_is_no_event_is_refused(body: bytes) -> None:
         read_event(JSON_EVENT, body)
 
     assert refused.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("content_type", ["application/cloudevents+json", "application/json"])
+def test_a_thousand_brackets_are_malformed(bell: Device, site: Site, content_type: str) -> None:
+    headers = {f"ce-{name}": str(value) for name, value in event().items() if name != "data"}
+    deep = b"[" * 1000 + b"]" * 1000
+    body = b'{"data": %b}' % deep if "cloud" in content_type else b'{"condition": {"value": %b}}' % deep
+    with pytest.raises(Refused, match="nested too deeply") as refused:
+        normalise(
+            read_event(headers | {"content-type": content_type}, body),
+            bell,
+            site,
+            received_us=RECEIVED_US,
+            traceparent=TRACE,
+        )
+
+    assert refused.value.reason == "malformed"
+
+
+def test_a_value_of_the_greatest_depth_is_taken_and_read_again(bell: Device, site: Site) -> None:
+    made = posted(bell, site, data={"condition": CONDITION | {"value": nested(63)}})
+
+    assert codec.decode_event(made.envelope.to_headers(), codec.encode(made.body)).body == made.body
 
 
 def test_a_plain_post_is_told_how_to_send_an_event() -> None:

@@ -124,6 +124,7 @@ async def test_a_repeat_waits_for_the_first_one_to_be_kept(client: Any, publishe
     ("body", "token", "status", "error"),
     [
         pytest.param(b"{", "bell-token", 400, "malformed", id="bad JSON"),
+        pytest.param(b'{"data": ' + b"[" * 1000, "bell-token", 400, "malformed", id="nested deeply"),
         pytest.param(event(data={}), "bell-token", 400, "malformed", id="no condition"),
         pytest.param(event(), None, 401, "token", id="no token"),
         pytest.param(event(), "wrong", 401, "token", id="a wrong token"),
