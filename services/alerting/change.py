@@ -14,8 +14,8 @@ from services.contracts.alert import ALARM_IDS_MAX, COMMANDS_MAX, Alert, AlertCh
 T = TypeVar("T")
 DAY_US: Final = 24 * 3_600_000_000
 LIST_BYTES_MAX: Final = 64 * 1024
-"""Of each of the two lists that grow with an alert. With a condition of 64 KiB (the device door's limit) an
-alert then stays below the 256 KiB its topic takes: one byte more, and a press could not be written."""
+"""Of each of the two lists that grow with an alert. With a condition of CONDITION_BYTES_MAX and the short token
+in its key an alert then stays below the 256 KiB its topic takes: else a press could not be written."""
 _SAME_QUESTION: Final = {"RTN_UNACK": "UNACK"}
 """B and D both want an acknowledgement, so going from one to the other is no new decision."""
 

@@ -6,6 +6,7 @@ flood mode are not here.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -19,6 +20,8 @@ from services.contracts.alert import Alert, CountedAlarm, Occurrence, alert_id, 
 from services.contracts.alert import Evidence as Pictures
 
 _TOKENS: Final = ("InputToken", "RelayToken", "token")
+_TOKEN_CHARS_MAX: Final = 256
+"""The alert keeps its key beside the condition, which holds the token too."""
 
 
 class AlarmReason(StrEnum):
@@ -210,4 +213,5 @@ def _occurrence(alarm: AlarmRaised, *, n: int, since_decision_version: int) -> O
 def _token(value: object) -> str:
     if not isinstance(value, dict):
         return ""
-    return next((str(value[name]) for name in _TOKENS if name in value), "")
+    token = next((str(value[name]) for name in _TOKENS if name in value), "")
+    return token if len(token) <= _TOKEN_CHARS_MAX else sha256(token.encode()).hexdigest()

@@ -13,6 +13,8 @@ Via = Literal["http", "mqtt", "onvif", "sunapi", "isapi", "dahua", "modbus", "si
 OfflinePeriod = Literal["none", "during"]
 EventId = Annotated[str, Meta(min_length=1, max_length=128)]
 LATCHING: frozenset[AlarmClass] = frozenset({"bell", "manual"})
+CONDITION_BYTES_MAX = 64 * 1024
+"""As encoded for the log, which may take four times what the device sent (`1e15`)."""
 CONDITION_DEPTH_MAX = 64
 """Every reader of a record decodes it at another depth of its own stack: this is far below what any can."""
 _ALARM_IDS = uuid.UUID("5f0b7c7e-6f1d-5c1b-9b8e-2f6f0e2f7a11")

@@ -57,7 +57,7 @@ def _device_door() -> dict[str, Any]:
         "401": _problem("no token, or not this device's"),
         "403": _problem("another device's token"),
         "404": _problem("no such device"),
-        "413": _problem("above 64 KiB"),
+        "413": _problem("above 64 KiB, as it came or its condition as it is kept (`1e15` becomes 18 bytes)"),
     }  # fmt: skip
     body = {"content": {"application/json": {"schema": _ref(DoorAlarm)}, "application/cloudevents+json": {}}}
     return {

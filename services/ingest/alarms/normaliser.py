@@ -15,6 +15,7 @@ import msgspec
 
 from services.contracts import codec
 from services.contracts.alarm import (
+    CONDITION_BYTES_MAX,
     CONDITION_DEPTH_MAX,
     AlarmClass,
     AlarmCleared,
@@ -102,7 +103,7 @@ def normalise(said: Said, device: Device, site: Site, *, received_us: UtcMicrose
     """Return the record of what a device said.
 
     Raises:
-        Refused: `malformed`: its data breaks the contract.
+        Refused: `malformed` or `too_large`: its data breaks the contract.
     """
     at_receipt = _at_receipt(device)
     heartbeat = said.type == AlarmHeartbeat.TYPE
@@ -233,6 +234,8 @@ def _check_condition(condition: Condition) -> None:
         level = [inner for one in level for inner in _inside(one)]
     if level:
         raise Refused("malformed", f"data: condition.value is nested more than {CONDITION_DEPTH_MAX} deep")
+    if len(codec.encode(condition)) > CONDITION_BYTES_MAX:
+        raise Refused("too_large", f"data: condition takes more than {CONDITION_BYTES_MAX} bytes in the log")
 
 
 def _inside(value: object) -> Iterable[object]:

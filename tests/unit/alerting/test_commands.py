@@ -151,7 +151,7 @@ def test_an_alert_keeps_at_most_256_answers_and_64_kib_of_them(pressed: Desk) ->
 
 def test_the_largest_alert_that_can_be_leaves_room_in_its_topic(desk: Desk) -> None:
     """A condition as large as the device door lets in, the longest ids, the longest note, every list full."""
-    value = {"text": "가" * (21 * 1024)}
+    value = {"token": "가" * (21 * 1024)}
     for number in range(300):
         desk.say(alarm(at_us=NOW_US + number, value=value), f"{number:04}" + "경" * 124)
         name = f"{number:0128}"

@@ -51,6 +51,13 @@ def test_what_joins_an_alert_is_device_condition_and_input_and_nothing_else(
     assert len(desk.state) == alerts
 
 
+def test_long_tokens_are_told_apart_and_join_as_short_ones_do(desk: Desk) -> None:
+    for number, token in enumerate(("x" * 300, "x" * 301, "x" * 300)):
+        desk.say(alarm(value={"token": token}), f"p-{number}")
+
+    assert sorted(alert.duplicate_count for alert in desk.state.alerts()) == [0, 1]
+
+
 def test_severity_is_no_part_of_the_key_and_makes_its_alert_more_urgent(desk: Desk) -> None:
     desk.say(alarm(**HEALTH), "h-1")
     assert [one.priority for one in desk.state.alerts()] == ["low"]

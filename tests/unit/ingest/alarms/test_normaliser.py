@@ -181,6 +181,17 @@ def test_a_value_of_the_greatest_depth_is_taken_and_read_again(bell: Device, sit
     assert codec.decode_event(made.envelope.to_headers(), codec.encode(made.body)).body == made.body
 
 
+def test_what_grows_beyond_the_limit_in_the_log_is_too_large(bell: Device, site: Site) -> None:
+    body = b'{"topic": "kr.safealley/Bell", "active": true, "value": [%b]}' % b",".join([b"1e15"] * 10_000)
+    head = {f"ce-{name}": str(value) for name, value in event().items() if name != "data"}
+    said = read_event(head | {"content-type": "application/json"}, b'{"condition": %b}' % body)
+    assert len(body) < BODY_BYTES_MAX
+    with pytest.raises(Refused, match="65536 bytes in the log") as refused:
+        normalise(said, bell, site, received_us=RECEIVED_US, traceparent=TRACE)
+
+    assert refused.value.reason == "too_large"
+
+
 def test_a_plain_post_is_told_how_to_send_an_event() -> None:
     with pytest.raises(Refused, match="not a CloudEvent"):
         read_event({"content-type": "application/json"}, b"{}")
