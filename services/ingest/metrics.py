@@ -78,6 +78,7 @@ STILLS = _counter("stills_total", "Stills by result", ("result",))
 # device door
 DOOR_REQUESTS = _counter("webhook_requests_total", "Posts to the device door by result", ("result",))
 DOOR_REPEATS = _counter("webhook_repeats_total", "Posts that repeated an event")
+DOOR_IDS_REUSED = _counter("webhook_ids_reused_total", "Events under an id of other words: kept under one of their own")
 DOOR_UNKEPT = _counter("webhook_unkept_total", "Events that neither Kafka nor the spool took: answered 503")
 DOOR_SECONDS = Histogram(
     _PREFIX + "webhook_seconds",

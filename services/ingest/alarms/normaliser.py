@@ -7,7 +7,8 @@ from the registry, so that a replay decides the same and a device cannot speak f
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -77,6 +78,13 @@ class Normalised:
     root: str
     envelope: Envelope
     body: AlarmRaised | AlarmHeartbeat
+    words: bytes
+    """A digest of what the device said: type, condition and device time. A repeat says the same."""
+
+    def under_own_id(self) -> "Normalised":
+        """Return the event under an id of its own, for a device that used this one for other words."""
+        own = alarm_id(self.envelope.id, 0, self.words)
+        return replace(self, envelope=msgspec.structs.replace(self.envelope, id=own))
 
 
 def read_event(headers: Mapping[str, str], body: bytes) -> Said:
@@ -145,7 +153,8 @@ def normalise(said: Said, device: Device, site: Site, *, received_us: UtcMicrose
         sequence=None if said.sequence is None else said.sequence.zfill(20),
         traceparent=traceparent,
     )
-    return Normalised(root=root, envelope=envelope, body=body)
+    words = sha256(codec.encode(door) + f"{said.type}/{device_time_us}".encode()).digest()
+    return Normalised(root=root, envelope=envelope, body=body, words=words)
 
 
 def source_of(device: Device) -> str:

@@ -3,7 +3,8 @@
 It answers 202, 400, 401, 403, 404, 413, and 503 where an acknowledgement would be a lie.
 
 A request is authenticated before its body is read. A repeat of an event that was acknowledged is
-acknowledged again under the same id and not sent twice.
+acknowledged again under the same id and not sent twice. Other words under an id already used (a bell
+that counts from 1 again) are another event, kept under an id made of both.
 """
 
 import asyncio
@@ -46,7 +47,7 @@ class Webhook:
         self._publisher = publisher
         self._clock = clock
         self._in_flight = 0
-        self._repeats: OrderedDict[tuple[str, str], asyncio.Future[None]] = OrderedDict()
+        self._repeats: OrderedDict[tuple[str, str], tuple[bytes, asyncio.Future[None]]] = OrderedDict()
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/api/v1/alarms", self.post)
@@ -69,10 +70,9 @@ class Webhook:
         self._in_flight += 1
         try:
             event = await self._authorised_event(request, received_us)
-            await self._once(event)
+            return await self._once(event)
         finally:
             self._in_flight -= 1
-        return event
 
     async def _authorised_event(self, request: web.Request, received_us: int) -> Normalised:
         registry = self._registry()
@@ -97,21 +97,31 @@ class Webhook:
             traceparent=child_traceparent(headers.get("traceparent")),
         )
 
-    async def _once(self, event: Normalised) -> None:
-        """Publish an event unless it was, or is being, published; every repeat waits for the one."""
+    async def _once(self, event: Normalised) -> Normalised:
+        """Publish an event unless it was, or is being, published; every repeat waits for the one.
+
+        Returns:
+            the event under the id that it is kept under.
+        """
         key = (event.envelope.source, event.envelope.id)
-        earlier = self._repeats.get(key)
+        words, earlier = self._repeats.get(key, (b"", None))
         if earlier is not None and not (earlier.done() and (earlier.cancelled() or earlier.exception() is not None)):
+            if words != event.words:
+                metrics.DOOR_IDS_REUSED.inc()
+                log.warning("webhook.id_reused", source=event.envelope.source)
+                return await self._once(event.under_own_id())
             metrics.DOOR_REPEATS.inc()
             await asyncio.shield(earlier)
-            return
-        published = self._repeats[key] = asyncio.ensure_future(self._publish(event))
+            return event
+        published = asyncio.ensure_future(self._publish(event))
+        self._repeats[key] = (event.words, published)
         published.add_done_callback(_looked_at)
         self._repeats.move_to_end(key)
         while len(self._repeats) > REPEATS_KEPT:
             self._repeats.popitem(last=False)
         # A device that hangs up must not cancel its own press.
         await asyncio.shield(published)
+        return event
 
     async def _publish(self, event: Normalised) -> None:
         try:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,17 @@ def publisher() -> KeepingPublisher:
 
 @pytest.fixture
 async def client(city: Registry, secrets_dir: Path, publisher: KeepingPublisher, clock: FakeClock) -> Any:
+    async with a_door(city, secrets_dir, publisher, clock) as client:
+        yield client
+
+
+@pytest.fixture
+async def other_client(city: Registry, secrets_dir: Path, publisher: KeepingPublisher, clock: FakeClock) -> Any:
+    async with a_door(city, secrets_dir, publisher, clock) as client:
+        yield client
+
+
+def a_door(city: Registry, secrets_dir: Path, publisher: KeepingPublisher, clock: FakeClock) -> TestClient[Any, Any]:
     app = web.Application()
     Webhook(
         registry=lambda: city,
@@ -56,8 +66,7 @@ async def client(city: Registry, secrets_dir: Path, publisher: KeepingPublisher,
         publisher=publisher,  # type: ignore[arg-type]  # a verified part of the real one's interface
         clock=clock,
     ).add_routes(app)
-    async with AsyncExitStack() as stack:
-        yield await stack.enter_async_context(TestClient(TestServer(app)))
+    return TestClient(TestServer(app))
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -107,6 +116,36 @@ async def test_a_repeat_is_acknowledged_again_and_sent_once(client: Any, publish
     assert await post(client) == await post(client) == (202, {"id": "press-1"})
 
     assert len(publisher.records) == 1
+
+
+def pressed_at(second: int) -> dict[str, Any]:
+    return event(time=f"2026-05-01T12:00:{second:02}Z")
+
+
+async def test_other_words_under_a_used_id_are_kept_under_an_id_of_their_own(
+    client: Any, publisher: KeepingPublisher
+) -> None:
+    said = [pressed_at(0), pressed_at(1), pressed_at(1), pressed_at(2), pressed_at(0)]
+    answers = [await post(client, one) for one in said]
+
+    assert [status for status, _ in answers] == [202] * 5
+    ids = [answer["id"] for _, answer in answers]
+    assert ids[0] == ids[4] == "press-1"
+    assert ids[1] == ids[2]
+    assert len(set(ids)) == 3
+    kept = [codec.decode_event(record.headers, bytes(record.value or b"")) for record in publisher.records]
+    assert [one.envelope.id for one in kept] == [ids[0], ids[1], ids[3]]
+
+
+async def test_the_own_id_is_the_same_in_every_life_of_the_door(
+    client: Any, other_client: Any, publisher: KeepingPublisher
+) -> None:
+    for one in (client, other_client):
+        await post(one, pressed_at(0))
+        await post(one, pressed_at(1))
+
+    ids = [dict(record.headers)["ce_id"] for record in publisher.records]
+    assert ids[:2] == ids[2:]
 
 
 async def test_a_repeat_waits_for_the_first_one_to_be_kept(client: Any, publisher: KeepingPublisher) -> None:
