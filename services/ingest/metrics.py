@@ -38,7 +38,7 @@ CONNECTS = _counter("session_connects_total", "Sessions tried, by what became of
 RECONNECTS = _counter("session_reconnects_total", "Sessions that ended, by cause", ("cause",))
 HANDSHAKE_SECONDS = Histogram(
     _PREFIX + "session_handshake_seconds",
-    "Connect to first key picture",
+    "Session begun to first key picture",
     registry=REGISTRY,
     buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
 )
@@ -70,9 +70,7 @@ CLAIMS = _counter("ownership_claims_total", "Claims written, by result", ("resul
 
 # live and stills
 LIVE_SOCKETS = _gauge("live_sockets", "Live sockets open")
-LIVE_CACHE_BYTES = _gauge("live_cache_bytes", "Bytes kept since the last key picture of each camera")
 LIVE_DROPPED = _counter("live_dropped_total", "Live fragments left out for a slow window")
-LIVE_UNCACHED = _counter("live_uncached_total", "Key picture groups too long for the cache")
 STILLS = _counter("stills_total", "Stills by result", ("result",))
 
 # device door

@@ -126,6 +126,7 @@ class Recorder:
         self._session: Session | None = None
         self._slot: Slot | None = None
         self._sessions = 0
+        self._begun_s = 0.0
         self._media_from_s: float | None = None
         self._state: SessionState | None = None
         self._state_detail = ""
@@ -190,7 +191,7 @@ class Recorder:
         """Hold one session; return how long to wait before the next."""
         host = urlsplit(self._stream.url).hostname or ""
         self._slot = await self._parts.ramp.slot(host)
-        self._media_from_s = None
+        self._begun_s, self._media_from_s = self._clock.monotonic_ns() / 1e9, None
         self._sessions += 1
         try:
             end = await self._session_end()
@@ -341,6 +342,7 @@ class Recorder:
         metrics.CONNECTS.labels("recording").inc()
         if self._media_from_s is None:
             self._media_from_s = self._clock.monotonic_ns() / 1e9
+            metrics.HANDSHAKE_SECONDS.observe(self._media_from_s - self._begun_s)
         self._offline_from_us = None
         self._enter("recording", "")
         self._live.recording()

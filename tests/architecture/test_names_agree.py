@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,43 @@ def test_no_queue_is_made_without_a_bound() -> None:
     ]
 
     assert unbounded == []
+
+
+SETS_A_METRIC = {"inc", "dec", "set", "set_function", "observe", "labels"}
+MAKES_A_METRIC = {"Counter", "Gauge", "Histogram", "_counter", "_gauge"}
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "runtime"])
+def test_every_metric_is_set_somewhere(service: str) -> None:
+    """A metric that nobody sets reads as 0 for ever: worse than none."""
+    folder = ROOT / "services" / service
+    made = {name for node in nodes(folder / "metrics.py") for name in metrics_made(node)}
+    users = (ROOT / "services" if service == "runtime" else folder).rglob("*.py")
+    set_ones = {
+        name_of(node.value)
+        for path in users
+        for node in nodes(path)
+        if isinstance(node, ast.Attribute) and node.attr in SETS_A_METRIC
+    }
+
+    assert made
+    assert made - set_ones == set()
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text()))
+
+
+def metrics_made(node: ast.AST) -> set[str]:
+    """Return the names that a statement gives to a metric it makes."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Call):
+        return set()
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {name_of(target) for target in targets} if name_of(node.value.func) in MAKES_A_METRIC else set()
+
+
+def name_of(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 BUFFERS = {

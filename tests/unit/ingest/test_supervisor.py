@@ -38,6 +38,7 @@ from services.runtime.claims import ClaimsLog
 from services.runtime.clock import FakeClock, settle
 from services.runtime.kafka_port import TopicSpec
 from services.runtime.memory_kafka import MemoryKafka
+from services.runtime.metrics import REGISTRY
 from services.runtime.settings import SecretStore
 
 INIT = InitSegment(data=b"ftypmoov", sha256="aa", codec="avc1.64001f", width=640, height=360)
@@ -199,6 +200,24 @@ async def test_a_camera_is_claimed_at_its_first_key_picture_and_not_before(
         (claim,) = made.kafka.records(CLAIMS.name)
         assert claim.key == registered_camera.device_id
         assert [(one.run, one.seq) for one in made.videos()] == [(0, 0), (0, 1)]
+
+
+async def test_a_session_tells_once_how_long_its_first_picture_took(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    def told(what: str) -> float:
+        return REGISTRY.get_sample_value(f"safealley_ingest_session_handshake_seconds_{what}") or 0.0
+
+    count, seconds = told("count"), told("sum")
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await clock.advance(0.5)
+        made.sessions[0].record()
+        made.sessions[0].sink.phase(SessionPhase.STALLED, "")
+        made.sessions[0].record()
+
+    assert told("count") - count == 1
+    assert told("sum") - seconds == pytest.approx(0.5)
 
 
 async def test_a_camera_that_goes_away_is_told_at_once_and_alarmed_after_the_limit(
