@@ -23,6 +23,7 @@ from services.contracts.topics import CLAIMS
 from services.runtime.clock import Clock
 from services.runtime.errors import OffsetsLost, RetryLater, SendUnknown
 from services.runtime.kafka_port import Kafka, Outgoing, Producer, ProducerProfile, Reader, Record
+from services.runtime.metrics import CLAIMS_UNREADABLE_TOTAL
 from services.runtime.retry import BackOff
 from services.runtime.waits import beside, within
 
@@ -170,7 +171,8 @@ class ClaimsLog:
         try:
             claim = decode(record.value, Claim)
         except ContractError as error:
-            log.warning("claims.unreadable", partition=record.partition, offset=record.offset, error=str(error))
+            CLAIMS_UNREADABLE_TOTAL.inc()
+            log.error("claims.unreadable", partition=record.partition, offset=record.offset, error=str(error))
             return
         before = self._current.get(claim.key)
         first = before is None or before.epoch < claim.epoch

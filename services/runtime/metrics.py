@@ -26,6 +26,9 @@ EVENT_LOOP_LAG_SECONDS: Final = Histogram(
 BUILD_INFO: Final = Gauge(
     "safealley_build_info", "1; the label is the release.", ["service", "version"], registry=REGISTRY
 )
+CLAIMS_UNREADABLE_TOTAL: Final = Counter(
+    "safealley_claims_unreadable_total", "Records of `claims` that are no claim this release reads.", registry=REGISTRY
+)
 HTTP_REQUESTS_TOTAL: Final = Counter(
     "safealley_http_requests_total", "Requests answered, by class of status.", ["status"], registry=REGISTRY
 )

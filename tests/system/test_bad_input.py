@@ -13,8 +13,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from services.contracts import codec
 from services.contracts.alarm import AlarmRaised
-from services.contracts.topics import ALARMS, ALERTS, DEVICES, VIDEO, Topic
+from services.contracts.audit import Access
+from services.contracts.topics import ALARMS, ALERTS, AUDIT, CLAIMS, DEVICES, OPERATOR_COMMANDS, STREAMS, VIDEO, Topic
 from services.onebox.demo import DemoWanted
 from services.runtime.kafka_port import Outgoing, ProducerProfile
 from tests.system.city import CLOCK, City, wait_until
@@ -69,6 +71,7 @@ async def test_the_device_door_refuses_each_wrong_post_with_its_own_word(city: C
     bell, other = city.addresses.bells
     counted = await city.metric("ingest", "safealley_ingest_webhook_requests_total")
     refused = [
+        await post(city, bell.token, b"[" * 1000),
         await post(city, bell.token, b'{"specversion": "1.0", '),
         await post(city, bell.token, event(bell.id, data={"condition": {"topic": "", "active": "yes"}})),
         await post(city, "no-device-has-this", event(bell.id)),
@@ -77,8 +80,8 @@ async def test_the_device_door_refuses_each_wrong_post_with_its_own_word(city: C
         await post(city, bell.token, event(bell.id, data={"condition": {"topic": "x" * 70 * 1024, "active": True}})),
     ]
     assert refused == [
-        (400, "malformed"), (400, "malformed"), (401, "token"), (403, "another_device"), (404, "unknown_device"),
-        (413, "too_large"),
+        (400, "malformed"), (400, "malformed"), (400, "malformed"), (401, "token"), (403, "another_device"),
+        (404, "unknown_device"), (413, "too_large"),
     ]  # fmt: skip
     assert await city.metric("ingest", "safealley_ingest_webhook_requests_total") == counted + len(refused)
 
@@ -129,8 +132,32 @@ async def test_nobody_looks_without_a_purpose_and_an_admin_never(city: City) -> 
         await window.send_json({"op": "sub", "ch": 1, "camera": "cam-1", "purpose": "curious"})
         assert (await window.receive_json(timeout=10))["code"] == "forbidden"
 
+    async def all_are_noted() -> bool:
+        return await refused_looks(city, "curious") == [("admin", "cam-1", what) for what in LOOKS]
 
-@pytest.mark.parametrize("topic", [ALARMS, VIDEO, ALERTS, DEVICES], ids=lambda topic: topic.name)
+    await wait_until(all_are_noted, 20, "each refused look stands once in the audit log")
+
+
+LOOKS = ("clip", "live", "playlist", "timeline")
+
+
+async def refused_looks(city: City, purpose: str) -> list[tuple[str, str | None, str]]:
+    """Return role, camera and action of each look for a purpose; none of them was allowed."""
+    bodies = [
+        codec.decode_event(record.headers, record.value).body
+        for record in await city.records(AUDIT.name)
+        if dict(record.headers).get("ce_type") == Access.TYPE.encode()
+    ]
+    looks = [one for one in bodies if isinstance(one, Access) and one.reason == purpose]
+    assert {(one.result, one.bytes) for one in looks} <= {("denied", 0)}
+    return sorted((one.role, one.camera_id, one.action) for one in looks)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [ALARMS, VIDEO, ALERTS, DEVICES, STREAMS, AUDIT, OPERATOR_COMMANDS, CLAIMS],
+    ids=lambda topic: topic.name,
+)
 async def test_a_record_of_another_version_is_counted_and_passed_over(city: City, topic: Topic) -> None:
     """A newer or broken release writes to a topic: its readers say so, and go on with the next record."""
     headers = (
@@ -147,18 +174,23 @@ async def test_a_record_of_another_version_is_counted_and_passed_over(city: City
         )  # fmt: skip
 
     async def is_noticed() -> bool:
-        return await noticed(city, topic) > before
+        return all(now > then for now, then in zip(await noticed(city, topic), before, strict=True))
 
-    await wait_until(is_noticed, 20, f"the record on {topic.name} is counted or a dead letter")
+    await wait_until(is_noticed, 20, f"each reader of {topic.name} counts the record or puts it aside")
 
 
-async def noticed(city: City, topic: Topic) -> float:
-    """Return how many records of a topic were refused: dead letters, or its reader's counter."""
-    if topic is ALERTS:
-        return await city.metric("gateway", "safealley_gateway_view_records_refused_total", topic="alerts")
+async def noticed(city: City, topic: Topic) -> list[float]:
+    """Return how many records of a topic each of its readers refused: its counter, or its dead letters."""
+    if topic is CLAIMS:
+        services = ("ingest", "alerting", "gateway")
+        return [await city.metric(service, "safealley_claims_unreadable_total") for service in services]
     if topic is DEVICES:
-        return await city.metric("ingest", "safealley_ingest_registry_records_total", result="refused")
-    return len(await city.records(topic.dead_letters))
+        return [await city.metric("ingest", "safealley_ingest_registry_records_total", result="refused")]
+    refused = await city.metric("gateway", "safealley_gateway_view_records_refused_total", topic=topic.name)
+    dead_letters = len(await city.records(topic.dead_letters))
+    if topic is ALERTS:
+        return [refused]
+    return [refused, dead_letters] if topic is STREAMS else [dead_letters]
 
 
 async def safealley(*words: str) -> tuple[int | None, str]:

@@ -11,6 +11,7 @@ from services.runtime.clock import FakeClock, settle
 from services.runtime.errors import PoisonMessage, RetryLater
 from services.runtime.kafka_port import Outgoing, Place, ProducerProfile, TopicSpec
 from services.runtime.memory_kafka import MemoryKafka
+from services.runtime.metrics import REGISTRY
 
 KEY = "camera-1"
 
@@ -49,6 +50,20 @@ async def test_the_first_claim_of_a_key_has_the_time_as_its_epoch(claims: Claims
     assert claim.epoch == clock.now_us()
     assert claims.current(KEY) == claim
     assert not claims.superseded(claim)
+
+
+async def test_what_is_no_claim_is_counted_and_leaves_the_claim_that_stands(
+    claims: ClaimsLog, kafka: MemoryKafka
+) -> None:
+    before = REGISTRY.get_sample_value("safealley_claims_unreadable_total")
+    claim = await claims.claim(KEY, owner="ingest-0", live_url=None)
+    async with kafka.producer(ProducerProfile.RECORDS) as producer:
+        await producer.send(Outgoing(topic=CLAIMS.name, key=KEY, value=b'{"x": 1}', headers=(), timestamp_ms=0))
+    await settle()
+
+    assert before is not None
+    assert REGISTRY.get_sample_value("safealley_claims_unreadable_total") == before + 1
+    assert claims.current(KEY) == claim
 
 
 async def test_a_claim_is_higher_than_one_from_a_clock_ahead(
