@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Raw
 
 from services.contracts import codec
-from services.contracts.alert import Alert, PartitionFence
+from services.contracts.alert import Alert
 from services.contracts.console import Cursor, EventItem
+from services.contracts.envelope import Envelope
 from services.runtime.identity import Caller
 from services.runtime.kafka_port import Record
 
@@ -81,17 +82,18 @@ class AlertView:
         """
         self._advance(record)
         if record.value is None:
-            if record.key is not None:
-                self._alerts.pop(record.key, None)
-            return None
-        envelope, body = codec.decode_event(record.headers, record.value)
+            envelope, body = Envelope.from_headers(record.headers), None
+        else:
+            envelope, body = codec.decode_event(record.headers, record.value)
         epoch = envelope.epoch or 0
         highest = self._epochs.get(record.partition, 0)
         if epoch < highest:
             self.fenced += 1
             return None
         self._epochs[record.partition] = epoch
-        if isinstance(body, PartitionFence) or not isinstance(body, Alert):
+        if body is None:
+            self._alerts.pop(record.key or "", None)
+        if not isinstance(body, Alert):
             return None
         before = self._alerts.get(body.alert_id)
         held = _held(body, before, record, epoch, causation_id=envelope.causationid, traceparent=envelope.traceparent)

@@ -63,6 +63,17 @@ def test_a_tombstone_takes_the_alert_away(make_record: Callable[..., Record]) ->
     assert len(view) == 0
 
 
+def test_a_tombstone_of_a_fenced_owner_takes_nothing_away(
+    make_alert: Callable[..., Alert], make_record: Callable[..., Record]
+) -> None:
+    view = AlertView()
+    view.apply(make_record(make_alert(version=5), offset=0, epoch=9))
+
+    view.apply(dataclasses.replace(make_record(make_alert(version=4), offset=1, epoch=8), value=None))
+
+    assert (len(view), view.fenced) == (1, 1)
+
+
 def test_another_jurisdiction_sees_nothing(make_record: Callable[..., Record]) -> None:
     view = AlertView()
     view.apply(make_record())
