@@ -132,7 +132,7 @@ class Commands:
             command_id=str(uuid.uuid4()),
             actor=caller.account,
             role=caller.role,
-            jurisdiction=alert.jurisdiction,
+            jurisdiction=alert.jurisdiction,  # one of the caller's, or it would have been a 404
             verb=verb_of(body),
             target=Target(kind="alert", id=alert.alert_id),
             body=codec.decode(encoded, dict),

@@ -111,13 +111,13 @@ class LiveRelay:
             task.cancel()
         await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
 
-    def admit(self, caller: Caller, sub: Sub, origin: str) -> LiveErr | None:
-        """Decide whether a person may watch a camera, and write it down either way."""
+    def admit(self, caller: Caller, sub: Sub, origin: str, *, open_channels: int) -> LiveErr | None:
+        """Decide whether a person may watch one more camera, and write it down either way."""
         if caller.role not in MAY_WATCH:
             refusal: LiveErr | None = LiveErr(ch=sub.ch, code="forbidden")
         elif self._city.camera(caller, sub.camera) is None:
             refusal = LiveErr(ch=sub.ch, code="unknown_camera")
-        elif self.bytes_held() > TOTAL_BYTES_MAX or self._access_log.full:
+        elif open_channels >= CHANNELS_MAX or self.bytes_held() > TOTAL_BYTES_MAX or self._access_log.full:
             refusal = LiveErr(ch=sub.ch, code="overload")
         else:
             refusal = None
@@ -279,9 +279,7 @@ class Window:
         return True
 
     def _subscribe(self, sub: Sub) -> None:
-        refusal = self._relay.admit(self._caller, sub, self._origin)
-        if refusal is None and len(self._channels) >= CHANNELS_MAX:
-            refusal = LiveErr(ch=sub.ch, code="overload")
+        refusal = self._relay.admit(self._caller, sub, self._origin, open_channels=len(self._channels))
         if refusal is not None:
             if len(self._refusals) < CHANNELS_MAX:
                 self._refusals.append(refusal)

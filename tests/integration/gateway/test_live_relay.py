@@ -188,6 +188,19 @@ async def test_who_may_not_watch_is_told_so_and_the_look_is_written_down(
     assert (body.action, body.camera_id, body.result, body.reason) == ("live", camera, "denied", "wall")
 
 
+async def test_a_channel_too_many_is_written_down_as_refused(gateway: Rig) -> None:
+    window = await gateway.live()
+    for number in range(live_relay.CHANNELS_MAX + 1):
+        await window.sub(number, "cam-1")
+    refusal = {"op": "err", "ch": live_relay.CHANNELS_MAX, "code": "overload"}
+    assert (await window.until(**refusal))[-1] == refusal
+
+    await until(lambda: len(gateway.kafka.records("audit")) > live_relay.CHANNELS_MAX)
+    bodies = [codec.decode_event(record.headers, record.value).body for record in gateway.kafka.records("audit")]
+    results = [body.result for body in bodies if isinstance(body, Access)]
+    assert results == ["allowed"] * live_relay.CHANNELS_MAX + ["denied"]
+
+
 async def test_an_upgrade_without_a_token_is_refused(gateway: Rig) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await gateway.http.ws_connect(f"{gateway.url}{LIVE}")
