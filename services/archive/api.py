@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,14 +159,17 @@ class ArchiveApi:
         if len(found) != 1 or (found[0].from_us, found[0].to_us) != (look.from_us, look.to_us):
             self._note(request, "clip", look, result="failed")
             return json_response(footage.instead(tiles, partial(_clip_href, look)), status=409)
-        async with self._turn():
-            cutting = await self._read(partial(footage.cutting, self._history, look.camera_id, look.stream, found[0]))
-            with self._clip_file(cutting) as target:
+        with ExitStack() as until_sent:
+            async with self._turn():
+                read = partial(footage.cutting, self._history, look.camera_id, look.stream, found[0])
+                cutting = await self._read(read)
+                target = until_sent.enter_context(self._clip_file(cutting))
                 made = await self._make_clip(cutting, target)
-                self._note(request, "clip", look, size_bytes=made.size_bytes)
-                response = _clip_response(target, look, made, is_open=found[0].is_open)
-                await response.prepare(request)
-                return response
+            # Sent outside the turn: a caller who reads slowly keeps room for clips, but no other from being made.
+            self._note(request, "clip", look, size_bytes=made.size_bytes)
+            response = _clip_response(target, look, made, is_open=found[0].is_open)
+            await response.prepare(request)
+            return response
 
     @contextmanager
     def _clip_file(self, cutting: Cutting) -> Iterator[Path]:

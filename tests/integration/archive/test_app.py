@@ -1,19 +1,25 @@
 """Records in, objects, rows and pictures out: the whole of archive on a Kafka in memory."""
 
+import asyncio
 import io
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from services.archive import api
 from services.archive.catalog import Catalog, Segment, sqlite_url
+from services.archive.clip import Clip, Cutting
 from services.contracts import codec
 from services.contracts.audit import Access
 from services.contracts.timeline import ClipParts, Timeline
 from services.contracts.topics import ALARMS, AUDIT, DEVICES, VIDEO
+from services.runtime import http_server
 from services.runtime.identity import Role
-from tests.integration.archive.conftest import TOPICS, Archive, Bench, new_kafka
+from tests.integration.archive.conftest import JURISDICTION, TOPICS, Archive, Bench, new_kafka
 from tests.unit.archive.film import EPOCH, SECOND_US, START_US, coded_bytes, end_record, fragment_record, make_film
 
 CAMERA = "/api/v1/archive/cameras/cam-1"
@@ -74,6 +80,36 @@ async def test_what_was_read_can_be_seen_at_once_and_taken_out_to_the_frame(benc
         taken, whole = coded_bytes(io.BytesIO(body)), coded_bytes(io.BytesIO(make_film().whole))
         assert taken == whole[50 : 50 + len(taken)]
         assert list(archive.settings.clip_dir.iterdir()) == []
+
+
+async def test_callers_who_stop_reading_keep_no_other_from_a_clip(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as may have a clip made at once take nothing of theirs, which is larger than the sockets hold."""
+    whole = 32 * 1024 * 1024
+
+    def cut(cutting: Cutting, target: Path) -> Clip:
+        with target.open("wb") as file:
+            file.truncate(whole)
+        return Clip(from_us=cutting.from_us, to_us=cutting.to_us, size_bytes=whole)
+
+    monkeypatch.setattr(api, "cut", cut)
+    monkeypatch.setattr(api, "CLIP_WAIT_S", 1.0)
+    monkeypatch.setattr(http_server, "SEND_STALLED_MS", 3_000)
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "open")
+        headers = {"Authorization": f"Bearer {archive.issuer.issue('auditor', jurisdictions=(JURISDICTION,))}"}
+        clip = f"{archive.url}{CAMERA}/clip.mp4?{query(2, 6)}"
+        for _ in range(archive.settings.clips_at_once):
+            deaf = await archive.http.get(clip, headers=headers)  # reads the head, and nothing of the body
+            assert deaf.status == 200
+        status, _, body = await archive.get(f"{CAMERA}/clip.mp4?{query(2, 6)}")
+        assert (status, len(body)) == (200, whole)
+        async with asyncio.timeout(20):
+            while list(archive.settings.clip_dir.iterdir()):  # the room of those who never read comes back
+                await asyncio.to_thread(lambda: None)
 
 
 async def test_a_camera_that_is_recorded_now_is_never_unknown(bench: Bench) -> None:
