@@ -19,7 +19,7 @@ from services.archive.open_tail import OpenTail
 from services.archive.replay import EpochTrack, Verdict, resume_at
 from services.archive.scratch import ScratchDirectory, ScratchFailed
 from services.archive.seams import Seam, Seams
-from services.archive.segmenter import Cut, EpochId
+from services.archive.segmenter import SMALL_HOLE_US, Cut, EpochId
 from services.archive.storer import BACK_OFF_S, Storer
 from services.contracts.fragment import Fragment, VideoEnd
 from services.contracts.gap import GapCause
@@ -235,17 +235,17 @@ class Recorder:
         return True
 
     def _note_seam(self, lane: Lane, fragment: Fragment, track: EpochTrack, *, hole: bool) -> None:
-        """Note a hole in seq, or between the footage before and a new epoch."""
+        """Note a hole in seq, before a new epoch, or in time alone: of that ingest tells, unless it died first."""
         highest = track.seen.highest
         begins = highest is None
-        if highest is not None and not hole:
-            return
         from_us = lane.end_before(fragment) if begins else track.end_us
         if from_us is None or from_us >= fragment.start_us:
             return
-        cause: GapCause = track.hole_cause
+        if not begins and not hole and fragment.start_us - from_us <= SMALL_HOLE_US:
+            return
+        cause: GapCause = track.hole_cause if hole else "ingest_restart"
         if begins and not hole:
-            cause = lane.lost_once(fragment.camera_id, fragment.stream) or "ingest_restart"
+            cause = lane.lost_once(fragment.camera_id, fragment.stream) or cause
         evidence: dict[str, int | str] = {"epoch": fragment.epoch, "seq": fragment.seq}
         if highest is not None:
             evidence["seq_before"] = highest

@@ -7,7 +7,7 @@ from services.contracts.topics import VIDEO
 from services.runtime.errors import OwnershipLost, RetryLater
 from services.runtime.kafka_port import Assigned, GroupProfile, Place
 from tests.unit.archive.conftest import GROUP, Rig
-from tests.unit.archive.film import SECOND_US, START_US, end_record, make_film
+from tests.unit.archive.film import SECOND_US, START_US, end_record, fragment_record, make_film
 
 
 def at(second: int) -> int:
@@ -127,6 +127,16 @@ async def test_what_retention_took_before_it_was_read_is_a_gap_with_its_cause_an
     (gap,) = rig.catalog.gaps_between("cam-1", "main", at(0), at(20))
     assert (gap.cause, gap.from_us, gap.to_us) == ("kafka_retention_loss", at(4), at(14))
     assert "kafka_retention_loss" in rig.faults()
+
+
+async def test_a_hole_in_time_of_which_ingest_s_own_record_never_came_is_a_gap(rig: Rig) -> None:
+    """Ingest gave footage up, and died before it could say so: `seq` has no hole."""
+    await rig.film(range(4))
+    await rig.send(*(fragment_record(make_film(), second, seq=second - 6, run=1) for second in range(10, 14)))
+    async with rig.recording():
+        await rig.until(lambda: rig.metric("gaps_total", cause="ingest_restart") == 1)
+    (gap,) = rig.catalog.gaps_between("cam-1", "main", START_US, at(100))
+    assert (gap.from_us, gap.to_us) == (at(4), at(10))
 
 
 async def test_below_the_disk_reserve_video_stays_in_kafka(rig: Rig) -> None:
