@@ -40,7 +40,7 @@ from services.archive.writer import Writer
 from services.contracts.topics import VIDEO
 from services.runtime.access_log import AccessLog
 from services.runtime.clock import Clock
-from services.runtime.dead_letter import DeadLetters
+from services.runtime.dead_letter import USUAL, DeadLetters, Limits
 from services.runtime.http_server import make_app, serve
 from services.runtime.identity import Identity
 from services.runtime.kafka_port import GroupProfile, Kafka, ProducerProfile
@@ -132,7 +132,7 @@ async def _record(parts: Parts, kafka: Kafka, context: ServiceContext, stopping:
         settings.scratch_dir, capacity_bytes=settings.scratch_bytes, open_files_max=settings.open_files_max
     )
     with ThreadPoolExecutor(settings.store_workers, thread_name_prefix="archive-store") as pool:
-        async with _producing(parts, kafka) as (alarms, dead_letters):
+        async with _producing(parts, kafka, letters=USUAL) as (alarms, dead_letters):
             seams = Seams(history=parts.history, catalog=parts.catalog, clock=parts.clock, metrics=parts.metrics)
             writer = Writer(
                 store=parts.store,
@@ -166,7 +166,8 @@ async def _record(parts: Parts, kafka: Kafka, context: ServiceContext, stopping:
 async def _keep(parts: Parts, kafka: Kafka, context: ServiceContext) -> None:
     """streams, audit -> keeper -> catalog."""
     with ThreadPoolExecutor(1, thread_name_prefix="archive-keeper") as pool:
-        async with _producing(parts, kafka) as (alarms, dead_letters):
+        # A letter of these topics holds the whole record, so that reading on loses nothing.
+        async with _producing(parts, kafka, letters=None) as (alarms, dead_letters):
             keeper = Keeper(
                 catalog=parts.catalog,
                 pool=pool,
@@ -220,11 +221,13 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
 
 
 @asynccontextmanager
-async def _producing(parts: Parts, kafka: Kafka) -> AsyncIterator[tuple[SystemAlarms, DeadLetters]]:
+async def _producing(
+    parts: Parts, kafka: Kafka, *, letters: Limits | None
+) -> AsyncIterator[tuple[SystemAlarms, DeadLetters]]:
     """Open one loop's producer of alarms and dead letters."""
     async with kafka.producer(ProducerProfile.RECORDS) as producer:
         alarms = SystemAlarms(producer, clock=parts.clock, name=parts.settings.name)
-        yield alarms, DeadLetters(producer, clock=parts.clock, version=parts.registry_version)
+        yield alarms, DeadLetters(producer, clock=parts.clock, version=parts.registry_version, limits=letters)
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ class ArchiveMetrics:
         )
         self.held = Gauge(
             "safealley_archive_recorder_held_partitions",
-            "Partitions of `video` not read because scratch, store or disk is full.",
+            "Partitions of `video` not read: scratch, store or disk is full, or too many records cannot be read.",
             registry=registry,
         )
         self.lag_records = Gauge(

@@ -16,9 +16,11 @@ from services.archive.clip import Clip, Cutting
 from services.contracts import codec
 from services.contracts.audit import Access
 from services.contracts.timeline import ClipParts, Timeline
-from services.contracts.topics import ALARMS, AUDIT, DEVICES, VIDEO
+from services.contracts.topics import ALARMS, AUDIT, DEVICES, STREAMS, VIDEO
 from services.runtime import http_server
+from services.runtime.dead_letter import RUN_MAX
 from services.runtime.identity import Role
+from services.runtime.kafka_port import Outgoing
 from tests.integration.archive.conftest import JURISDICTION, TOPICS, Archive, Bench, new_kafka
 from tests.unit.archive.film import EPOCH, SECOND_US, START_US, coded_bytes, end_record, fragment_record, make_film
 
@@ -238,6 +240,19 @@ async def test_a_record_that_can_never_be_stored_goes_to_the_dead_letters_withou
         await until_state(archive, 0, 4, "recorded", "gap", "open")
     (letter,) = bench.kafka.records(VIDEO.dead_letters)
     assert len(letter.value or b"") == 1024
+
+
+async def test_unreadable_records_of_streams_all_become_dead_letters_and_stop_nothing(bench: Bench) -> None:
+    count = RUN_MAX + 5
+    bad = Outgoing(topic=STREAMS.name, key="cam-1", value=b"?", headers=(), timestamp_ms=bench.clock.now_us() // 1000)
+    await bench.send(*[bad] * count)
+    async with bench.archive() as archive:
+
+        async def all_buried() -> bool:
+            return len(bench.kafka.records(STREAMS.dead_letters)) == count
+
+        await archive.until(all_buried)
+        assert (await archive.get("/api/v1/archive", role=None))[0] == 200
 
 
 async def test_every_look_has_a_reason_a_role_and_a_record(bench: Bench) -> None:
