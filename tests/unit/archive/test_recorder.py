@@ -1,9 +1,12 @@
 """What fails around the recorder loses nothing: store, scratch, disk, commits, ownership, retention."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import pytest
+
 from services.archive.recorder import SCRATCH_PAUSE_NS
+from services.contracts.gap import Gap
 from services.contracts.topics import VIDEO
 from services.runtime.dead_letter import RUN_MAX
 from services.runtime.errors import OwnershipLost, RetryLater
@@ -158,6 +161,28 @@ async def test_a_partition_that_cannot_be_read_is_held_and_the_others_are_record
     async with rig.recording():  # another life reads on where this one was held
         await rig.until(lambda: rig.metric("segmenter_fragments_total", verdict="new") == 8)
     assert len(rig.kafka.records(VIDEO.dead_letters)) == RUN_MAX + 5
+
+
+async def test_no_row_is_written_before_the_hole_in_front_of_it_is_explained(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalog takes rows but not gaps for a while: a crash then would leave the hole unexplained for ever."""
+    add_gaps, refusals = rig.catalog.add_gaps, iter(range(3))
+
+    def refused(found: Iterable[Gap]) -> int:
+        if next(refusals, None) is not None:
+            assert rig.rows() == []
+            raise RetryLater("catalog: told so")
+        return add_gaps(found)
+
+    monkeypatch.setattr(rig.catalog, "add_gaps", refused)
+    await rig.film(range(4))
+    await rig.send(end_record(seq=5, end_us=at(6)))
+    async with rig.recording():
+        await rig.until(lambda: rig.committed() == 5)
+    assert rig.seqs() == [(0, 3)]
+    (gap,) = rig.catalog.gaps_between("cam-1", "main", START_US, at(100))
+    assert (gap.from_us, gap.to_us) == (at(4), at(6))
 
 
 async def test_below_the_disk_reserve_video_stays_in_kafka(rig: Rig) -> None:
