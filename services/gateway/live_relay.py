@@ -45,6 +45,8 @@ CHANNELS_MAX: Final = 64
 TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
 FRAME_BYTES_MAX: Final = 12 * 1024 * 1024
 SEND_S: Final = 5.0
+AUDIT_S: Final = 2.0
+"""When a window is told that its picture waits: the look cannot be written to `audit` now."""
 SESSION_CHECK_S: Final = 60.0
 MAY_WATCH: Final = frozenset({"operator", "supervisor"})
 
@@ -111,17 +113,17 @@ class LiveRelay:
             task.cancel()
         await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
 
-    def admit(self, caller: Caller, sub: Sub, origin: str) -> LiveErr | None:
-        """Decide whether a person may watch a camera, and write it down either way."""
+    async def admit(self, caller: Caller, sub: Sub, origin: str) -> LiveErr | None:
+        """Decide whether a person may watch a camera; return once the decision stands in `audit`."""
         if caller.role not in MAY_WATCH:
             refusal: LiveErr | None = LiveErr(ch=sub.ch, code="forbidden")
         elif self._city.camera(caller, sub.camera) is None:
             refusal = LiveErr(ch=sub.ch, code="unknown_camera")
-        elif self.bytes_held() > TOTAL_BYTES_MAX or self._access_log.full:
+        elif self.bytes_held() > TOTAL_BYTES_MAX:
             refusal = LiveErr(ch=sub.ch, code="overload")
         else:
             refusal = None
-        self._write_down(caller, sub, origin, "allowed" if refusal is None else "denied")
+        await self._write_down(caller, sub, origin, "allowed" if refusal is None else "denied")
         if refusal is not None:
             self.metrics.live_refused.labels(refusal.code).inc()
         return refusal
@@ -158,22 +160,25 @@ class LiveRelay:
             self._feeds.pop(feed.key)[1].cancel()
             self.metrics.live_feeds.set(len(self._feeds))
 
-    def _write_down(self, caller: Caller, sub: Sub, origin: str, result: AccessResult) -> None:
-        self._access_log.write(
-            Access(
-                account=caller.account,
-                role=caller.role,
-                at_us=self.clock.now_us(),
-                origin=origin,
-                action="live",
-                camera_id=sub.camera,
-                from_us=None,
-                to_us=None,
-                request_id=str(uuid.uuid4()),
-                reason=sub.purpose,
-                result=result,
-            )
+    async def _write_down(self, caller: Caller, sub: Sub, origin: str, result: AccessResult) -> None:
+        access = Access(
+            account=caller.account,
+            role=caller.role,
+            at_us=self.clock.now_us(),
+            origin=origin,
+            action="live",
+            camera_id=sub.camera,
+            from_us=None,
+            to_us=None,
+            request_id=str(uuid.uuid4()),
+            reason=sub.purpose,
+            result=result,
         )
+        try:
+            await self._access_log.write(access)
+        except asyncio.CancelledError:
+            self.metrics.access_log_given_up.labels(result).inc()
+            raise
 
     async def _read(self, feed: Feed) -> None:
         """Keep one feed open: connect, pass on, come back with back-off."""
@@ -243,6 +248,7 @@ class Window:
         self._caller = caller
         self._origin = origin
         self._channels: dict[int, tuple[Feed, WatchedChannel]] = {}
+        self._joining: dict[int, asyncio.Task[None]] = {}
         self._refusals: list[LiveErr] = []
         self._wake = asyncio.Event()
 
@@ -257,7 +263,7 @@ class Window:
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
-            for number in tuple(self._channels):
+            for number in (*self._joining, *self._channels):
                 self._unsubscribe(number)
 
     async def close(self, code: int) -> None:
@@ -279,24 +285,41 @@ class Window:
         return True
 
     def _subscribe(self, sub: Sub) -> None:
-        refusal = self._relay.admit(self._caller, sub, self._origin)
-        if refusal is None and len(self._channels) >= CHANNELS_MAX:
-            refusal = LiveErr(ch=sub.ch, code="overload")
+        if len(self._channels) + len(self._joining) >= CHANNELS_MAX:
+            self._refuse(LiveErr(ch=sub.ch, code="overload"))
+            return
+        joining = asyncio.create_task(self._join(sub), name="live join")
+        sockets.cut_when_writer_fails(joining, self._transport)
+        self._joining[sub.ch] = joining
+
+    async def _join(self, sub: Sub) -> None:
+        """Let a channel watch once its look stands in `audit`; while Kafka is away, say so and go on trying."""
+        late = asyncio.get_running_loop().call_later(AUDIT_S, self._refuse, LiveErr(ch=sub.ch, code="overload"))
+        try:
+            refusal = await self._relay.admit(self._caller, sub, self._origin)
+        finally:
+            late.cancel()
+        del self._joining[sub.ch]
         if refusal is not None:
-            if len(self._refusals) < CHANNELS_MAX:
-                self._refusals.append(refusal)
-            self._wake.set()
+            self._refuse(refusal)
             return
         channel = WatchedChannel(number=sub.ch, wake=self._wake.set)
-        key = FeedKey(camera_id=sub.camera, stream=sub.stream, want=sub.want)
-        feed = self._relay.join(key, channel)
+        feed = self._relay.join(FeedKey(camera_id=sub.camera, stream=sub.stream, want=sub.want), channel)
         for item in feed.joined(channel):
             channel.pending.append(item)
             channel.bytes_waiting += len(item.payload) if isinstance(item, Media) else 0
         self._channels[sub.ch] = (feed, channel)
         self._wake.set()
 
+    def _refuse(self, refusal: LiveErr) -> None:
+        if len(self._refusals) < CHANNELS_MAX:
+            self._refusals.append(refusal)
+        self._wake.set()
+
     def _unsubscribe(self, number: int) -> None:
+        joining = self._joining.pop(number, None)
+        if joining is not None:
+            joining.cancel()
         held = self._channels.pop(number, None)
         if held is not None:
             self._relay.leave(*held)
