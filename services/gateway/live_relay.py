@@ -113,8 +113,8 @@ class LiveRelay:
             task.cancel()
         await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
 
-    async def admit(self, caller: Caller, sub: Sub, origin: str) -> LiveErr | None:
-        """Decide whether a person may watch a camera; return once the decision stands in `audit`."""
+    def judge(self, caller: Caller, sub: Sub) -> LiveErr | None:
+        """Decide whether a person may watch a camera."""
         if caller.role not in MAY_WATCH:
             refusal: LiveErr | None = LiveErr(ch=sub.ch, code="forbidden")
         elif self._city.camera(caller, sub.camera) is None:
@@ -123,7 +123,6 @@ class LiveRelay:
             refusal = LiveErr(ch=sub.ch, code="overload")
         else:
             refusal = None
-        await self._write_down(caller, sub, origin, "allowed" if refusal is None else "denied")
         if refusal is not None:
             self.metrics.live_refused.labels(refusal.code).inc()
         return refusal
@@ -160,7 +159,8 @@ class LiveRelay:
             self._feeds.pop(feed.key)[1].cancel()
             self.metrics.live_feeds.set(len(self._feeds))
 
-    async def _write_down(self, caller: Caller, sub: Sub, origin: str, result: AccessResult) -> None:
+    async def write_down(self, caller: Caller, sub: Sub, origin: str, result: AccessResult) -> None:
+        """Return once the decision stands in `audit`; the caller sets the deadline, by cancelling."""
         access = Access(
             account=caller.account,
             role=caller.role,
@@ -294,15 +294,24 @@ class Window:
 
     async def _join(self, sub: Sub) -> None:
         """Let a channel watch once its look stands in `audit`; while Kafka is away, say so and go on trying."""
-        late = asyncio.get_running_loop().call_later(AUDIT_S, self._refuse, LiveErr(ch=sub.ch, code="overload"))
-        try:
-            refusal = await self._relay.admit(self._caller, sub, self._origin)
-        finally:
-            late.cancel()
-        del self._joining[sub.ch]
-        if refusal is not None:
+        refusal = self._relay.judge(self._caller, sub)
+        if refusal is None:
+            await self._allowed(sub)
+            self._watch(sub)
+        else:
             self._refuse(refusal)
-            return
+            await self._relay.write_down(self._caller, sub, self._origin, "denied")
+        del self._joining[sub.ch]
+
+    async def _allowed(self, sub: Sub) -> None:
+        late = LiveErr(ch=sub.ch, code="overload")
+        telling = asyncio.get_running_loop().call_later(AUDIT_S, self._refuse, late)
+        try:
+            await self._relay.write_down(self._caller, sub, self._origin, "allowed")
+        finally:
+            telling.cancel()
+
+    def _watch(self, sub: Sub) -> None:
         channel = WatchedChannel(number=sub.ch, wake=self._wake.set)
         feed = self._relay.join(FeedKey(camera_id=sub.camera, stream=sub.stream, want=sub.want), channel)
         for item in feed.joined(channel):
