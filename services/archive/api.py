@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,33 +117,34 @@ class ArchiveApi:
         return json_response({"service": "archive"})
 
     async def timeline(self, request: web.Request) -> web.StreamResponse:
-        look = self._look(request, "timeline", longest_us=TIMELINE_US_MAX)
+        look = await self._look(request, "timeline", longest_us=TIMELINE_US_MAX)
         tiles = await self._tiles(look)
         unknown_us = sum(one.to_us - one.from_us for one in tiles if one.state == "unknown")
         self._metrics.unknown_seconds.inc(unknown_us / 1e6)
-        self._note(request, "timeline", look)
+        await self._note(request, "timeline", look)
         return json_response(timeline.answer(look.camera_id, look.stream, look.from_us, look.to_us, tiles))
 
     async def playlist(self, request: web.Request) -> web.StreamResponse:
-        look = self._look(request, "playlist", longest_us=PLAYLIST_US_MAX)
+        look = await self._look(request, "playlist", longest_us=PLAYLIST_US_MAX)
         text = await self._read(partial(self._render, look))
-        self._note(request, "playlist", look)
+        await self._note(request, "playlist", look)
         return web.Response(body=text.encode(), content_type="application/vnd.apple.mpegurl")
 
     async def media(self, request: web.Request) -> web.StreamResponse:
         """Serve byte ranges of one segment, open or stored."""
-        look = self._look(request, "range_read", longest_us=None)
+        look = await self._look(request, "range_read", longest_us=None)
         epoch, seq0 = int(request.match_info["epoch"]), int(request.match_info["seq0"])
         source = await self._read(partial(self._history.find, look.camera_id, look.stream, epoch, seq0))
         if source is None:
             raise refuse(404, "there is no such segment")
         start, end = _range(request, source.size_bytes)
-        self._note(request, "range_read", look, from_us=source.start_us, to_us=source.end_us, size_bytes=end - start)
+        span_us = (source.start_us, source.end_us)
+        await self._note(request, "range_read", look, span_us=span_us, size_bytes=end - start)
         return await self._send(request, source, start, end)
 
     async def init(self, request: web.Request) -> web.StreamResponse:
         """Serve an init by its digest; it holds no picture."""
-        self._admit(request, "range_read")
+        await self._admit(request, "range_read")
         find = partial(self._history.find_init, request.match_info["camera_id"], request.match_info["digest"])
         found = await self._read(find)
         if found is None:
@@ -153,20 +154,23 @@ class ArchiveApi:
 
     async def clip(self, request: web.Request) -> web.StreamResponse:
         """Answer with one file of exactly the range, or with 409 and the parts that can be had."""
-        look = self._look(request, "clip", longest_us=TIMELINE_US_MAX)
+        look = await self._look(request, "clip", longest_us=TIMELINE_US_MAX)
         tiles = await self._tiles(look)
         found = footage.parts(tiles)
         if len(found) != 1 or (found[0].from_us, found[0].to_us) != (look.from_us, look.to_us):
-            self._note(request, "clip", look, result="failed")
+            await self._note(request, "clip", look, result="failed")
             return json_response(footage.instead(tiles, partial(_clip_href, look)), status=409)
-        async with self._turn():
-            cutting = await self._read(partial(footage.cutting, self._history, look.camera_id, look.stream, found[0]))
-            with self._clip_file(cutting) as target:
+        with ExitStack() as until_sent:
+            async with self._turn():
+                read = partial(footage.cutting, self._history, look.camera_id, look.stream, found[0])
+                cutting = await self._read(read)
+                target = until_sent.enter_context(self._clip_file(cutting))
                 made = await self._make_clip(cutting, target)
-                self._note(request, "clip", look, size_bytes=made.size_bytes)
-                response = _clip_response(target, look, made, is_open=found[0].is_open)
-                await response.prepare(request)
-                return response
+            # Sent outside the turn: a caller who reads slowly keeps room for clips, but no other from being made.
+            await self._note(request, "clip", look, size_bytes=made.size_bytes)
+            response = _clip_response(target, look, made, is_open=found[0].is_open)
+            await response.prepare(request)
+            return response
 
     @contextmanager
     def _clip_file(self, cutting: Cutting) -> Iterator[Path]:
@@ -241,7 +245,7 @@ class ArchiveApi:
 
     # --- who may look, and the record of it ----------------------------------------------------
 
-    def _admit(self, request: web.Request, action: AccessAction) -> None:
+    async def _admit(self, request: web.Request, action: AccessAction) -> None:
         """Let a look go on, or note and refuse it. Another jurisdiction's camera does not exist."""
         caller, camera_id = caller_of(request), request.match_info["camera_id"]
         refusal: Refusal | None = None
@@ -252,13 +256,13 @@ class ArchiveApi:
             if whose is None or not caller.may_see(whose):
                 refusal = refuse(404, "there is no such camera")
         if refusal is not None:
-            self._write(request, action, camera_id, purpose=request.query.get("purpose", ""), result="denied")
+            await self._write(request, action, camera_id, purpose=request.query.get("purpose", ""), result="denied")
             raise refusal
         if self._audit.full:
             raise refuse(503, "looks cannot be noted now, so none is allowed: Kafka is away")
 
-    def _look(self, request: web.Request, action: AccessAction, *, longest_us: int | None) -> Look:
-        self._admit(request, action)
+    async def _look(self, request: web.Request, action: AccessAction, *, longest_us: int | None) -> Look:
+        await self._admit(request, action)
         purpose = request.query.get("purpose", "").strip()
         if not purpose or len(purpose) > PURPOSE_CHARS_MAX:
             raise refuse(422, f"purpose is missing: say why, in at most {PURPOSE_CHARS_MAX} characters")
@@ -268,23 +272,22 @@ class ArchiveApi:
             camera_id=request.match_info["camera_id"], stream=stream, from_us=from_us, to_us=to_us, purpose=purpose
         )
 
-    def _note(
+    async def _note(
         self,
         request: web.Request,
         action: AccessAction,
         look: Look,
         *,
-        from_us: UtcMicroseconds | None = None,
-        to_us: UtcMicroseconds | None = None,
+        span_us: tuple[UtcMicroseconds, UtcMicroseconds] | None = None,
         size_bytes: int = 0,
         result: AccessResult = "allowed",
     ) -> None:
-        span = (look.from_us, look.to_us) if from_us is None else (from_us, to_us)
-        self._write(
+        span = span_us or (look.from_us, look.to_us)
+        await self._write(
             request, action, look.camera_id, purpose=look.purpose, result=result, span=span, size_bytes=size_bytes
         )
 
-    def _write(
+    async def _write(
         self,
         request: web.Request,
         action: AccessAction,
@@ -297,7 +300,7 @@ class ArchiveApi:
     ) -> None:
         caller = caller_of(request)
         self._metrics.views.labels(action=action, result=result).inc()
-        self._audit.write(
+        await self._audit.write(
             Access(
                 account=caller.account,
                 role=caller.role,

@@ -40,7 +40,8 @@ from services.archive.writer import Writer
 from services.contracts.topics import VIDEO
 from services.runtime.access_log import AccessLog
 from services.runtime.clock import Clock
-from services.runtime.dead_letter import DeadLetters
+from services.runtime.dead_letter import USUAL, DeadLetters, Limits
+from services.runtime.errors import RetryLater
 from services.runtime.http_server import make_app, serve
 from services.runtime.identity import Identity
 from services.runtime.kafka_port import GroupProfile, Kafka, ProducerProfile
@@ -132,7 +133,7 @@ async def _record(parts: Parts, kafka: Kafka, context: ServiceContext, stopping:
         settings.scratch_dir, capacity_bytes=settings.scratch_bytes, open_files_max=settings.open_files_max
     )
     with ThreadPoolExecutor(settings.store_workers, thread_name_prefix="archive-store") as pool:
-        async with _producing(parts, kafka) as (alarms, dead_letters):
+        async with _producing(parts, kafka, letters=USUAL) as (alarms, dead_letters):
             seams = Seams(history=parts.history, catalog=parts.catalog, clock=parts.clock, metrics=parts.metrics)
             writer = Writer(
                 store=parts.store,
@@ -166,7 +167,8 @@ async def _record(parts: Parts, kafka: Kafka, context: ServiceContext, stopping:
 async def _keep(parts: Parts, kafka: Kafka, context: ServiceContext) -> None:
     """streams, audit -> keeper -> catalog."""
     with ThreadPoolExecutor(1, thread_name_prefix="archive-keeper") as pool:
-        async with _producing(parts, kafka) as (alarms, dead_letters):
+        # A letter of these topics holds the whole record, so that reading on loses nothing.
+        async with _producing(parts, kafka, letters=None) as (alarms, dead_letters):
             keeper = Keeper(
                 catalog=parts.catalog,
                 pool=pool,
@@ -184,10 +186,13 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
     settings = parts.settings
     identity = Identity.from_settings(settings.identity, clock=parts.clock)
     app = make_app(identity=identity, clock=parts.clock, origins=settings.origins)
-    with ThreadPoolExecutor(READERS + settings.clips_at_once, thread_name_prefix="archive-read") as pool:
+    with (
+        ThreadPoolExecutor(READERS + settings.clips_at_once, thread_name_prefix="archive-read") as pool,
+        ThreadPoolExecutor(1, thread_name_prefix="archive-audit") as writing,
+    ):
         async with kafka.producer(ProducerProfile.RECORDS) as producer:
             access_log = AccessLog(producer, clock=parts.clock, service=settings.name)
-            audit = Audit(access_log)
+            audit = Audit(catalog=parts.catalog, writing=writing, clock=parts.clock, metrics=parts.metrics)
             cameras = Cameras(parts.catalog, pool)
             registry = follow_registry(kafka, settings.pool, clock=parts.clock, on_standing=cameras.learn)
             ArchiveApi(
@@ -206,7 +211,7 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
                 metrics=parts.metrics,
             ).add_to(app)
             async with (
-                _audited(audit, access_log, parts),  # outermost: what the last requests saw is noted too
+                _audited(audit, access_log),  # outermost: what the last requests saw is noted too
                 beside(registry, name="archive-registry"),
                 serve(app, settings.listen) as port,
             ):
@@ -220,30 +225,24 @@ async def _answer(parts: Parts, kafka: Kafka, context: ServiceContext, on_port: 
 
 
 @asynccontextmanager
-async def _producing(parts: Parts, kafka: Kafka) -> AsyncIterator[tuple[SystemAlarms, DeadLetters]]:
+async def _producing(
+    parts: Parts, kafka: Kafka, *, letters: Limits | None
+) -> AsyncIterator[tuple[SystemAlarms, DeadLetters]]:
     """Open one loop's producer of alarms and dead letters."""
     async with kafka.producer(ProducerProfile.RECORDS) as producer:
         alarms = SystemAlarms(producer, clock=parts.clock, name=parts.settings.name)
-        yield alarms, DeadLetters(producer, clock=parts.clock, version=parts.registry_version)
+        yield alarms, DeadLetters(producer, clock=parts.clock, version=parts.registry_version, limits=letters)
 
 
 @asynccontextmanager
-async def _audited(audit: Audit, access_log: AccessLog, parts: Parts) -> AsyncIterator[None]:
-    """Send access records meanwhile, and the rest at the end."""
-
-    async def tick() -> None:
-        while True:
-            await parts.clock.sleep(1)
-            audit.tick(parts.clock.now_us())
-            parts.metrics.access_records.set(len(audit))
-
-    async with beside(access_log.run(), name="archive-access-log"), beside(tick(), name="archive-audit-tick"):
-        try:
+async def _audited(audit: Audit, access_log: AccessLog) -> AsyncIterator[None]:
+    """Send access records meanwhile, and at the end what can be sent in time; the next life sends the rest."""
+    try:
+        async with beside(audit.run(access_log), name="archive-audit"):
             yield
-        finally:
-            audit.flush()
-            try:
-                async with asyncio.timeout(FLUSH_S):
-                    await access_log.flush()
-            except TimeoutError:
-                log.error("app.access_records_lost", records=len(access_log))
+    finally:
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await audit.send(access_log)
+        except (TimeoutError, RetryLater):
+            log.warning("app.access_records_left", records=len(audit))

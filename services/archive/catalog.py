@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, CursorResult, Engine
 
 from services.archive.segmenter import EpochId
+from services.contracts import codec
 from services.contracts.audit import Access
 from services.contracts.epoch import RunId
 from services.contracts.fragment import SignatureState
@@ -117,6 +118,14 @@ access_log: Final = sa.Table(
     sa.Column("trace_id", sa.Text),
     sa.Index("access_log_by_time", "at_us"),
     sa.Index("access_log_by_camera", "camera_id", "at_us"),
+)
+looks_to_send: Final = sa.Table(
+    "looks_to_send",
+    metadata,
+    sa.Column("event_id", sa.Text, primary_key=True),
+    sa.Column("due_us", _WHOLE, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("looks_to_send_by_due", "due_us"),
 )
 cameras: Final = sa.Table(
     "cameras",
@@ -274,6 +283,30 @@ class Catalog:
         if isinstance(body, Access):
             row["event_id"] = event_id
         connection.execute(self._insert(table).values(**row).on_conflict_do_nothing())
+
+    def keep_look(self, event_id: str, due_us: UtcMicroseconds, access: Access) -> None:
+        """Keep a look until `audit` has it; the same id again replaces it."""
+        insert = self._insert(looks_to_send)
+        statement = insert.on_conflict_do_update(index_elements=["event_id"], set_={"body": insert.excluded.body})
+        row = {"event_id": event_id, "due_us": due_us, "body": codec.encode(access)}
+        with self._write() as connection:
+            connection.execute(statement, row)
+
+    def looks_due(self, now_us: UtcMicroseconds | None, *, limit: int) -> dict[str, Access]:
+        """Return looks to send by id, the earliest due first; None: whether due or not."""
+        query = sa.select(looks_to_send).order_by(looks_to_send.c.due_us).limit(limit)
+        if now_us is not None:
+            query = query.where(looks_to_send.c.due_us <= now_us)
+        return {row["event_id"]: codec.decode(row["body"], Access) for row in self._rows(query)}
+
+    def drop_looks(self, event_ids: Sequence[str]) -> None:
+        """Forget looks that `audit` has."""
+        with self._write() as connection:
+            connection.execute(sa.delete(looks_to_send).where(looks_to_send.c.event_id.in_(event_ids)))
+
+    def count_looks(self) -> int:
+        """Return how many looks `audit` does not have yet."""
+        return cast("int", self._tuples(sa.select(sa.func.count()).select_from(looks_to_send))[0][0])
 
     def keep_cameras(self, jurisdictions: Mapping[str, str]) -> None:
         """Remember whose cameras are; one that is there gets its new jurisdiction."""

@@ -116,6 +116,7 @@ def entries(
                 size_bytes=span.size_bytes,
                 init_uri=init_uri(source.init_sha256),
                 timeline=(epoch, run, source.init_sha256),
+                key=span.key,
             )
 
 
@@ -131,7 +132,11 @@ def _spans(history: History, source: Source) -> Iterator[playlist.GopSpan]:
     for gop, (end_us, end_offset) in zip(index.gops, ends, strict=True):
         if end_us > gop.start_us:
             yield playlist.GopSpan(
-                from_us=gop.start_us, to_us=end_us, offset=gop.offset, size_bytes=end_offset - gop.offset
+                from_us=gop.start_us,
+                to_us=end_us,
+                offset=gop.offset,
+                size_bytes=end_offset - gop.offset,
+                key=gop.key,
             )
 
 

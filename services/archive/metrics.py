@@ -47,7 +47,7 @@ class ArchiveMetrics:
         )
         self.held = Gauge(
             "safealley_archive_recorder_held_partitions",
-            "Partitions of `video` not read because scratch, store or disk is full.",
+            "Partitions of `video` not read: scratch, store or disk is full, or too many records cannot be read.",
             registry=registry,
         )
         self.lag_records = Gauge(
@@ -76,7 +76,12 @@ class ArchiveMetrics:
         )
         self.access_records = Gauge(
             "safealley_archive_audit_waiting_records",
-            "Access records that Kafka has not taken yet, folded ones too; looks are refused at 10,000.",
+            "Access records on disk that Kafka has not taken yet; looks are refused at 10,000.",
+            registry=registry,
+        )
+        self.access_records_lost = Counter(
+            "safealley_archive_audit_lost_records_total",
+            "Access records that were not kept: of denied looks beyond 20,000 waiting ones, or refused by Kafka.",
             registry=registry,
         )
         self.unknown_seconds = Counter(

@@ -1,7 +1,7 @@
 """HLS VOD: whole GOPs by byte range, GAP entries for missing time (evidence.md 10). No I/O."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.contracts.envelope import rfc3339
@@ -15,7 +15,10 @@ VERSION: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A media entry, or a gap when `size_bytes` is 0. `timeline` changes with epoch, run or init."""
+    """A media entry, or a gap when `size_bytes` is 0. `timeline` changes with epoch, run or init.
+
+    `key`: it begins with a key picture, so that it can be decoded alone.
+    """
 
     uri: str
     from_us: UtcMicroseconds
@@ -24,16 +27,18 @@ class Entry:
     size_bytes: int = 0
     init_uri: str = ""
     timeline: tuple[int, int, str] = (0, 0, "")
+    key: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GopSpan:
-    """One GOP: bytes and wall time."""
+    """One GOP: bytes and wall time. `key` False: the rest of one that began in the segment before."""
 
     from_us: UtcMicroseconds
     to_us: UtcMicroseconds
     offset: int
     size_bytes: int
+    key: bool = True
 
 
 def grouped(gops: Sequence[GopSpan]) -> Iterator[GopSpan]:
@@ -66,7 +71,7 @@ def render(entries: Iterable[Entry]) -> str:
         f"#EXT-X-VERSION:{VERSION}",
         f"#EXT-X-TARGETDURATION:{max(1, target_s)}",
         "#EXT-X-PLAYLIST-TYPE:VOD",
-        "#EXT-X-INDEPENDENT-SEGMENTS",
+        *(["#EXT-X-INDEPENDENT-SEGMENTS"] if all(one.key for one in listed) else []),
         "#EXT-X-MEDIA-SEQUENCE:0",
     ]
     last: Entry | None = None
@@ -91,6 +96,4 @@ def _lines(one: Entry, last: Entry | None) -> Iterator[str]:
 
 
 def _join(held: GopSpan, gop: GopSpan) -> GopSpan:
-    return GopSpan(
-        from_us=held.from_us, to_us=gop.to_us, offset=held.offset, size_bytes=gop.offset + gop.size_bytes - held.offset
-    )
+    return replace(held, to_us=gop.to_us, size_bytes=gop.offset + gop.size_bytes - held.offset)

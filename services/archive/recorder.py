@@ -19,7 +19,7 @@ from services.archive.open_tail import OpenTail
 from services.archive.replay import EpochTrack, Verdict, resume_at
 from services.archive.scratch import ScratchDirectory, ScratchFailed
 from services.archive.seams import Seam, Seams
-from services.archive.segmenter import Cut, EpochId
+from services.archive.segmenter import SMALL_HOLE_US, Cut, EpochId
 from services.archive.storer import BACK_OFF_S, Storer
 from services.contracts.fragment import Fragment, VideoEnd
 from services.contracts.gap import GapCause
@@ -74,6 +74,7 @@ class Recorder:
         self._clock = clock
         self._metrics = metrics
         self._lanes: dict[Place, Lane] = {}
+        self._unreadable: set[Place] = set()
         self._parked: dict[Place, Lane] = {}
         self._consumer: GroupConsumer | None = None
         self._ticked_ns = -TICK_NS
@@ -144,6 +145,7 @@ class Recorder:
             if self._lanes.pop(lane.place, None) is not None:
                 self._parked[lane.place] = lane
         self._dead_letters.forget(places)
+        self._unreadable -= places
 
     # --- records -------------------------------------------------------------------------------
 
@@ -168,6 +170,11 @@ class Recorder:
                 return False
         except ScratchFailed as error:
             await self._start_over(lane, error)
+            return False
+        except TooManyDeadLetters as error:
+            # A dead letter has no pictures: read on, the footage would be lost, and here Kafka keeps it.
+            self._unreadable.add(lane.place)
+            await self._alarms.raise_("too_many_dead_letters", str(error))
             return False
         lane.next_offset = record.offset + 1
         return True
@@ -235,17 +242,17 @@ class Recorder:
         return True
 
     def _note_seam(self, lane: Lane, fragment: Fragment, track: EpochTrack, *, hole: bool) -> None:
-        """Note a hole in seq, or between the footage before and a new epoch."""
+        """Note a hole in seq, before a new epoch, or in time alone: of that ingest tells, unless it died first."""
         highest = track.seen.highest
         begins = highest is None
-        if highest is not None and not hole:
-            return
         from_us = lane.end_before(fragment) if begins else track.end_us
         if from_us is None or from_us >= fragment.start_us:
             return
-        cause: GapCause = track.hole_cause
+        if not begins and not hole and fragment.start_us - from_us <= SMALL_HOLE_US:
+            return
+        cause: GapCause = track.hole_cause if hole else "ingest_restart"
         if begins and not hole:
-            cause = lane.lost_once(fragment.camera_id, fragment.stream) or "ingest_restart"
+            cause = lane.lost_once(fragment.camera_id, fragment.stream) or cause
         evidence: dict[str, int | str] = {"epoch": fragment.epoch, "seq": fragment.seq}
         if highest is not None:
             evidence["seq_before"] = highest
@@ -285,13 +292,14 @@ class Recorder:
             self._storer.wake(lane)
 
     async def _bury(self, record: Record, reason: str) -> None:
-        """Send a dead letter; a record is never passed over without one."""
+        """Send a dead letter; a record is never passed over without one.
+
+        Raises:
+            TooManyDeadLetters: so many records cannot be read that the fault is not theirs.
+        """
         for pause_s in (*BACK_OFF_S, None):
             try:
                 await self._dead_letters.put(record, reason)
-            except TooManyDeadLetters as error:
-                await self._alarms.raise_("too_many_dead_letters", str(error))
-                raise
             except RetryLater:
                 if pause_s is None:
                     raise
@@ -407,7 +415,8 @@ class Recorder:
         rests = self._clock.monotonic_ns() < self._scratch_rests_until_ns
         if rests or self._below_reserve or self._scratch.full:
             return frozenset(self._lanes)
-        return frozenset(place for place, lane in self._lanes.items() if lane.closed_bytes() > CLOSED_BYTES_MAX)
+        full = {place for place, lane in self._lanes.items() if lane.closed_bytes() > CLOSED_BYTES_MAX}
+        return frozenset(full | self._unreadable & self._lanes.keys())
 
     def status(self) -> dict[str, object]:
         """Return what /statusz shows."""
@@ -419,5 +428,6 @@ class Recorder:
             "open_segments": len(self._tail),
             "scratch_bytes": self._scratch.used_bytes,
             "below_disk_reserve": self._below_reserve,
+            "unreadable": sorted(place.partition for place in self._unreadable),
             "holes_to_explain": len(self._seams),
         }

@@ -138,9 +138,15 @@ class Storer:
 
     async def _store(self, lane: Lane, held: Held) -> None:
         run = held.segment.run
-        await self.explain(self._seams.of(run.camera_id, run.stream))
+
+        def wanted() -> bool:
+            return not lane.discarded
+
+        # Before the row: once that is written, a reading after a crash does not come by the hole again.
+        for seam in self._seams.of(run.camera_id, run.stream):
+            await self.call(partial(self._seams.explain, seam), wanted=wanted)
         write = partial(self._writer.write, held)
-        added = await self.call(write, fault="storage_unavailable", wanted=lambda: not lane.discarded)
+        added = await self.call(write, fault="storage_unavailable", wanted=wanted)
         if added is Added.CONFLICT:
             self._metrics.key_conflicts.inc()
             await self._alarms.raise_("archive_key_conflict", run.camera_id)

@@ -25,6 +25,9 @@ from services.contracts.console import (
 from services.contracts.timeline import ClipParts, Timeline
 
 _TIME: Final = {"oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "description": "µs UTC"}]}
+_PLAYLIST: Final = (
+    "HLS VOD. Its media are byte ranges under the same purpose; its init/{sha256}.mp4 hold no picture and take none"
+)
 _BODIES: Final = (
     DoorAlarm, AckBody, DisposeBody, AlertPage, CityView, SessionView, DemoSignIn, Problem, Timeline, ClipParts,
 )  # fmt: skip
@@ -127,7 +130,7 @@ def _archive() -> dict[str, Any]:
             "200": {"description": "the exact range, not re-encoded", "content": {"video/mp4": {}}},
             "409": _json("over a gap, a change of run or of init: fetch these parts", _ref(ClipParts)),
         },
-        "playlist.m3u8": {"200": {"description": "HLS VOD", "content": {"application/vnd.apple.mpegurl": {}}}},
+        "playlist.m3u8": {"200": {"description": _PLAYLIST, "content": {"application/vnd.apple.mpegurl": {}}}},
     }
     return {
         f"/api/v1/archive/cameras/{{camera_id}}/{name}": {

@@ -41,7 +41,6 @@ from services.runtime.settings import SecretStore
 from services.runtime.starting import opened, topic_there, unless_stopped, until_answered
 
 CONSOLES_CLOSE_S = 10.0
-FLUSH_S = 5.0
 
 log = structlog.get_logger()
 
@@ -107,7 +106,6 @@ async def run(
         restored = asyncio.Event()
         following = feed.follow_alerts(kafka, view, changed, context, metrics, restored=restored)
         followers = [
-            tasks.create_task(access_log.run(), name="access log"),
             tasks.create_task(following, name="alerts"),
             tasks.create_task(feed.follow_streams(kafka, city, context, metrics), name="streams"),
             tasks.create_task(
@@ -122,7 +120,6 @@ async def run(
                 await context.stopping.wait()
                 context.ready(ready=False, reason="stopping")
                 await _in_time("consoles", CONSOLES_CLOSE_S, asyncio.gather(alerts.close(), live.close()))
-            await _in_time("access log", FLUSH_S, access_log.flush())
         finally:
             for follower in followers:
                 follower.cancel()

@@ -42,9 +42,13 @@ from services.runtime.identity import Caller
 from services.runtime.retry import BackOff
 
 CHANNELS_MAX: Final = 64
+JOINING_MAX: Final = 2 * CHANNELS_MAX
+"""Looks of one window that wait for `audit`; what is refused above it is a flood, and not written down."""
 TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
 FRAME_BYTES_MAX: Final = 12 * 1024 * 1024
 SEND_S: Final = 5.0
+AUDIT_S: Final = 2.0
+"""When a window is told that its picture waits: the look cannot be written to `audit` now."""
 SESSION_CHECK_S: Final = 60.0
 MAY_WATCH: Final = frozenset({"operator", "supervisor"})
 
@@ -111,17 +115,16 @@ class LiveRelay:
             task.cancel()
         await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
 
-    def admit(self, caller: Caller, sub: Sub, origin: str, *, open_channels: int) -> LiveErr | None:
-        """Decide whether a person may watch one more camera, and write it down either way."""
+    def judge(self, caller: Caller, sub: Sub, *, open_channels: int) -> LiveErr | None:
+        """Decide whether a person may watch one more camera."""
         if caller.role not in MAY_WATCH:
             refusal: LiveErr | None = LiveErr(ch=sub.ch, code="forbidden")
         elif self._city.camera(caller, sub.camera) is None:
             refusal = LiveErr(ch=sub.ch, code="unknown_camera")
-        elif open_channels >= CHANNELS_MAX or self.bytes_held() > TOTAL_BYTES_MAX or self._access_log.full:
+        elif open_channels >= CHANNELS_MAX or self.bytes_held() > TOTAL_BYTES_MAX:
             refusal = LiveErr(ch=sub.ch, code="overload")
         else:
             refusal = None
-        self._write_down(caller, sub, origin, "allowed" if refusal is None else "denied")
         if refusal is not None:
             self.metrics.live_refused.labels(refusal.code).inc()
         return refusal
@@ -158,22 +161,26 @@ class LiveRelay:
             self._feeds.pop(feed.key)[1].cancel()
             self.metrics.live_feeds.set(len(self._feeds))
 
-    def _write_down(self, caller: Caller, sub: Sub, origin: str, result: AccessResult) -> None:
-        self._access_log.write(
-            Access(
-                account=caller.account,
-                role=caller.role,
-                at_us=self.clock.now_us(),
-                origin=origin,
-                action="live",
-                camera_id=sub.camera,
-                from_us=None,
-                to_us=None,
-                request_id=str(uuid.uuid4()),
-                reason=sub.purpose,
-                result=result,
-            )
+    async def write_down(self, caller: Caller, sub: Sub, origin: str, result: AccessResult) -> None:
+        """Return once the decision stands in `audit`; the caller sets the deadline, by cancelling."""
+        access = Access(
+            account=caller.account,
+            role=caller.role,
+            at_us=self.clock.now_us(),
+            origin=origin,
+            action="live",
+            camera_id=sub.camera,
+            from_us=None,
+            to_us=None,
+            request_id=str(uuid.uuid4()),
+            reason=sub.purpose,
+            result=result,
         )
+        try:
+            await self._access_log.write(access)
+        except asyncio.CancelledError:
+            self.metrics.access_log_given_up.labels(result).inc()
+            raise
 
     async def _read(self, feed: Feed) -> None:
         """Keep one feed open: connect, pass on, come back with back-off."""
@@ -243,6 +250,7 @@ class Window:
         self._caller = caller
         self._origin = origin
         self._channels: dict[int, tuple[Feed, WatchedChannel]] = {}
+        self._joining: dict[int, asyncio.Task[None]] = {}
         self._refusals: list[LiveErr] = []
         self._wake = asyncio.Event()
 
@@ -257,7 +265,7 @@ class Window:
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
-            for number in tuple(self._channels):
+            for number in (*self._joining, *self._channels):
                 self._unsubscribe(number)
 
     async def close(self, code: int) -> None:
@@ -279,22 +287,51 @@ class Window:
         return True
 
     def _subscribe(self, sub: Sub) -> None:
-        refusal = self._relay.admit(self._caller, sub, self._origin, open_channels=len(self._channels))
-        if refusal is not None:
-            if len(self._refusals) < CHANNELS_MAX:
-                self._refusals.append(refusal)
-            self._wake.set()
+        if len(self._joining) >= JOINING_MAX:
+            self._refuse(LiveErr(ch=sub.ch, code="overload"))
             return
+        open_channels = len(self._channels) + len(self._joining)
+        joining = asyncio.create_task(self._join(sub, open_channels), name="live join")
+        sockets.cut_when_writer_fails(joining, self._transport)
+        self._joining[sub.ch] = joining
+
+    async def _join(self, sub: Sub, open_channels: int) -> None:
+        """Let a channel watch once its look stands in `audit`; while Kafka is away, say so and go on trying."""
+        refusal = self._relay.judge(self._caller, sub, open_channels=open_channels)
+        if refusal is None:
+            await self._allowed(sub)
+            self._watch(sub)
+        else:
+            self._refuse(refusal)
+            await self._relay.write_down(self._caller, sub, self._origin, "denied")
+        del self._joining[sub.ch]
+
+    async def _allowed(self, sub: Sub) -> None:
+        late = LiveErr(ch=sub.ch, code="overload")
+        telling = asyncio.get_running_loop().call_later(AUDIT_S, self._refuse, late)
+        try:
+            await self._relay.write_down(self._caller, sub, self._origin, "allowed")
+        finally:
+            telling.cancel()
+
+    def _watch(self, sub: Sub) -> None:
         channel = WatchedChannel(number=sub.ch, wake=self._wake.set)
-        key = FeedKey(camera_id=sub.camera, stream=sub.stream, want=sub.want)
-        feed = self._relay.join(key, channel)
+        feed = self._relay.join(FeedKey(camera_id=sub.camera, stream=sub.stream, want=sub.want), channel)
         for item in feed.joined(channel):
             channel.pending.append(item)
             channel.bytes_waiting += len(item.payload) if isinstance(item, Media) else 0
         self._channels[sub.ch] = (feed, channel)
         self._wake.set()
 
+    def _refuse(self, refusal: LiveErr) -> None:
+        if len(self._refusals) < CHANNELS_MAX:
+            self._refusals.append(refusal)
+        self._wake.set()
+
     def _unsubscribe(self, number: int) -> None:
+        joining = self._joining.pop(number, None)
+        if joining is not None:
+            joining.cancel()
         held = self._channels.pop(number, None)
         if held is not None:
             self._relay.leave(*held)

@@ -73,7 +73,15 @@ class GatewayMetrics:
             "safealley_gateway_live_relay_feeds", "Camera streams read from ingest, each once.", registry=registry
         )
         self.access_log_entries = Gauge(
-            "safealley_gateway_access_log_entries", "Looks not yet written to `audit`.", registry=registry
+            "safealley_gateway_access_log_entries",
+            "Looks that wait for `audit`; their pictures wait too.",
+            registry=registry,
+        )
+        self.access_log_given_up = Counter(
+            "safealley_gateway_access_log_given_up_total",
+            "Looks whose window left before `audit` had them, by decision; none of them saw a picture.",
+            ["result"],
+            registry=registry,
         )
         self.live_bytes = Gauge(
             "safealley_gateway_live_relay_bytes", "Bytes cached or waiting for windows.", registry=registry

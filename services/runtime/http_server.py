@@ -8,6 +8,7 @@ import errno
 import functools
 import re
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -42,6 +43,8 @@ ViaCookieKey: Final = web.RequestKey("via_cookie", bool)
 SESSION_COOKIE: Final = "safealley_session"
 BODY_BYTES_MAX: Final = 1024 * 1024
 SHUTDOWN_S: Final = 5.0
+SEND_STALLED_MS: Final = 30_000
+"""How long bytes of an answer may wait for a caller who takes none; then the kernel ends the connection."""
 
 PAGE_CSP: Final = (
     "default-src 'self'; connect-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -100,6 +103,7 @@ def make_app(
         client_max_size=body_bytes_max,
     )
     app.on_response_prepare.append(_add_headers)
+    app.on_response_prepare.append(_bound_sending)
     return app
 
 
@@ -365,6 +369,16 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     if RequestIdKey in request:
         response.headers["X-Request-Id"] = request[RequestIdKey]
         response.headers["traceparent"] = request[TraceparentKey]
+
+
+async def _bound_sending(request: web.Request, _response: web.StreamResponse) -> None:
+    """Let no caller who stops reading hold an answer for ever: aiohttp has no deadline for writing.
+
+    The kernel counts from the last byte taken (tcp(7)), so that a slow caller is served to the end, also
+    by sendfile, where this process sees no progress.
+    """
+    if request.transport is not None and (sock := request.transport.get_extra_info("socket")) is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SEND_STALLED_MS)
 
 
 async def _start(runner: web.AppRunner, listen: ListenSettings | OpsSettings, setting: str) -> None:

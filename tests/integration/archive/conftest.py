@@ -136,7 +136,7 @@ class Bench:
         running.result()
 
 
-TOPICS = (VIDEO.name, VIDEO.dead_letters, STREAMS.name, AUDIT.name, ALARMS.name, DEVICES.name)
+TOPICS = (VIDEO.name, VIDEO.dead_letters, STREAMS.name, STREAMS.dead_letters, AUDIT.name, ALARMS.name, DEVICES.name)
 
 
 async def new_kafka(clock: FakeClock, *topics: str) -> MemoryKafka:

@@ -1,19 +1,28 @@
 """Records in, objects, rows and pictures out: the whole of archive on a Kafka in memory."""
 
+import asyncio
 import io
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from services.archive import api, app
 from services.archive.catalog import Catalog, Segment, sqlite_url
+from services.archive.clip import Clip, Cutting
 from services.contracts import codec
 from services.contracts.audit import Access
 from services.contracts.timeline import ClipParts, Timeline
-from services.contracts.topics import ALARMS, AUDIT, DEVICES, VIDEO
+from services.contracts.topics import ALARMS, AUDIT, DEVICES, STREAMS, VIDEO
+from services.runtime import http_server
+from services.runtime.dead_letter import RUN_MAX
 from services.runtime.identity import Role
-from tests.integration.archive.conftest import TOPICS, Archive, Bench, new_kafka
+from services.runtime.kafka_port import Outgoing
+from tests.integration.archive.conftest import JURISDICTION, TOPICS, Archive, Bench, new_kafka
+from tests.integration.audit_away import AuditAway
 from tests.unit.archive.film import EPOCH, SECOND_US, START_US, coded_bytes, end_record, fragment_record, make_film
 
 CAMERA = "/api/v1/archive/cameras/cam-1"
@@ -74,6 +83,38 @@ async def test_what_was_read_can_be_seen_at_once_and_taken_out_to_the_frame(benc
         taken, whole = coded_bytes(io.BytesIO(body)), coded_bytes(io.BytesIO(make_film().whole))
         assert taken == whole[50 : 50 + len(taken)]
         assert list(archive.settings.clip_dir.iterdir()) == []
+
+
+async def test_callers_who_stop_reading_keep_no_other_from_a_clip(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as may have a clip made at once take nothing of theirs, which is larger than the sockets hold."""
+    whole = 32 * 1024 * 1024
+
+    def cut(cutting: Cutting, target: Path) -> Clip:
+        with target.open("wb") as file:
+            file.truncate(whole)
+        return Clip(from_us=cutting.from_us, to_us=cutting.to_us, size_bytes=whole)
+
+    monkeypatch.setattr(api, "cut", cut)
+    monkeypatch.setattr(api, "CLIP_WAIT_S", 1.0)
+    monkeypatch.setattr(http_server, "SEND_STALLED_MS", 3_000)
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "open")
+        headers = {"Authorization": f"Bearer {archive.issuer.issue('auditor', jurisdictions=(JURISDICTION,))}"}
+        clip = f"{archive.url}{CAMERA}/clip.mp4?{query(2, 6)}"
+        # Each reads the head, and nothing of the body.
+        deaf = [await archive.http.get(clip, headers=headers) for _ in range(archive.settings.clips_at_once)]
+        assert [one.status for one in deaf] == [200] * len(deaf)
+        status, _, body = await archive.get(f"{CAMERA}/clip.mp4?{query(2, 6)}")
+        assert (status, len(body)) == (200, whole)
+        async with asyncio.timeout(20):
+            while list(archive.settings.clip_dir.iterdir()):  # the room of those who never read comes back
+                await asyncio.to_thread(lambda: None)
+        for one in deaf:
+            one.close()
 
 
 async def test_a_camera_that_is_recorded_now_is_never_unknown(bench: Bench) -> None:
@@ -204,6 +245,19 @@ async def test_a_record_that_can_never_be_stored_goes_to_the_dead_letters_withou
     assert len(letter.value or b"") == 1024
 
 
+async def test_unreadable_records_of_streams_all_become_dead_letters_and_stop_nothing(bench: Bench) -> None:
+    count = RUN_MAX + 5
+    bad = Outgoing(topic=STREAMS.name, key="cam-1", value=b"?", headers=(), timestamp_ms=bench.clock.now_us() // 1000)
+    await bench.send(*[bad] * count)
+    async with bench.archive() as archive:
+
+        async def all_buried() -> bool:
+            return len(bench.kafka.records(STREAMS.dead_letters)) == count
+
+        await archive.until(all_buried)
+        assert (await archive.get("/api/v1/archive", role=None))[0] == 200
+
+
 async def test_every_look_has_a_reason_a_role_and_a_record(bench: Bench) -> None:
     await bench.clock.advance(8)
     await bench.film(range(8))
@@ -221,6 +275,28 @@ async def test_every_look_has_a_reason_a_role_and_a_record(bench: Bench) -> None
     said = [codec.decode(record.value or b"", Access) for record in bench.kafka.records(AUDIT.name)]
     assert ("clip", "allowed", "case-9", "auditor") in [(a.action, a.result, a.reason, a.role) for a in said]
     assert [a.role for a in said if a.result == "denied"] == list(refused)
+
+
+async def test_a_look_that_was_answered_while_kafka_was_away_is_in_the_audit_log_of_the_next_life(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "FLUSH_S", 0.1)
+    away = AuditAway(bench.kafka)
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "kafka", away)
+        async with bench.archive() as archive:
+            await until_state(archive, 0, 8, "open")
+            assert (await archive.get(f"{CAMERA}/clip.mp4?{query(0, 4)}", role="auditor"))[0] == 200
+    assert bench.kafka.records(AUDIT.name) == []
+    async with bench.archive() as archive:
+
+        async def clip_is_there() -> bool:
+            said = [codec.decode(record.value or b"", Access) for record in bench.kafka.records(AUDIT.name)]
+            return [(one.action, one.role) for one in said if one.action == "clip"] == [("clip", "auditor")]
+
+        await archive.until(clip_is_there)
 
 
 async def test_a_camera_exists_for_its_own_jurisdiction_alone(bench: Bench) -> None:

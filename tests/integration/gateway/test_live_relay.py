@@ -10,6 +10,7 @@ from aiohttp import web
 from services.contracts import codec
 from services.contracts.audit import Access
 from services.gateway import live_relay
+from tests.integration.audit_away import AuditAway
 from tests.integration.gateway.rig import LivePort, Rig, port_of, until
 
 LIVE = "/api/v1/live"
@@ -199,6 +200,31 @@ async def test_a_channel_too_many_is_written_down_as_refused(gateway: Rig) -> No
     bodies = [codec.decode_event(record.headers, record.value).body for record in gateway.kafka.records("audit")]
     results = [body.result for body in bodies if isinstance(body, Access)]
     assert results == ["allowed"] * live_relay.CHANNELS_MAX + ["denied"]
+
+
+async def test_no_picture_leaves_before_the_look_is_in_the_audit_log(
+    rig: Rig, live_port: LivePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_relay, "AUDIT_S", 0.05)
+    kafka = AuditAway(rig.kafka)
+    rig.camera()
+    async with port_of([web.get(LIVE, live_port.serve)]) as port:
+        rig.claim("cam-1", port)
+        async with rig.running(kafka):
+            gone = await rig.live()
+            await gone.sub(1)
+            assert await gone.next() == {"op": "err", "ch": 1, "code": "overload"}
+            await gone.socket.close()
+            lost = "safealley_gateway_access_log_given_up_total"
+            await until(lambda: rig.registry.get_sample_value(lost, {"result": "allowed"}) == 1)
+            window = await rig.live()
+            await window.sub(1)
+            assert await window.next() == {"op": "err", "ch": 1, "code": "overload"}
+            assert live_port.authorization == []
+            kafka.away = False
+            await until_at(rig, lambda: live_port.sockets)
+            assert len(rig.kafka.records("audit")) == 1
+            assert (await window.until(payload=b"init"))[0]["codec"] == "avc1.640028"
 
 
 async def test_an_upgrade_without_a_token_is_refused(gateway: Rig) -> None:

@@ -1,13 +1,19 @@
 """What fails around the recorder loses nothing: store, scratch, disk, commits, ownership, retention."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
 
 from services.archive.recorder import SCRATCH_PAUSE_NS
+from services.contracts.gap import Gap
 from services.contracts.topics import VIDEO
+from services.runtime.dead_letter import RUN_MAX
 from services.runtime.errors import OwnershipLost, RetryLater
 from services.runtime.kafka_port import Assigned, GroupProfile, Place
+from services.runtime.partitioner import partition_of
 from tests.unit.archive.conftest import GROUP, Rig
-from tests.unit.archive.film import SECOND_US, START_US, end_record, make_film
+from tests.unit.archive.film import SECOND_US, START_US, end_record, fragment_record, make_film
 
 
 def at(second: int) -> int:
@@ -127,6 +133,56 @@ async def test_what_retention_took_before_it_was_read_is_a_gap_with_its_cause_an
     (gap,) = rig.catalog.gaps_between("cam-1", "main", at(0), at(20))
     assert (gap.cause, gap.from_us, gap.to_us) == ("kafka_retention_loss", at(4), at(14))
     assert "kafka_retention_loss" in rig.faults()
+
+
+async def test_a_hole_in_time_of_which_ingest_s_own_record_never_came_is_a_gap(rig: Rig) -> None:
+    """Ingest gave footage up, and died before it could say so: `seq` has no hole."""
+    await rig.film(range(4))
+    await rig.send(*(fragment_record(make_film(), second, seq=second - 6, run=1) for second in range(10, 14)))
+    async with rig.recording():
+        await rig.until(lambda: rig.metric("gaps_total", cause="ingest_restart") == 1)
+    (gap,) = rig.catalog.gaps_between("cam-1", "main", START_US, at(100))
+    assert (gap.from_us, gap.to_us) == (at(4), at(10))
+
+
+async def test_a_partition_that_cannot_be_read_is_held_and_the_others_are_recorded(rig: Rig) -> None:
+    await rig.send(*(replace(fragment_record(make_film(), 0), value=b"?") for _ in range(RUN_MAX + 5)))
+    await rig.film(range(4))
+    elsewhere = next(
+        name for name in map("cam-{}".format, range(2, 99)) if partition_of(name, 2) != partition_of("cam-1", 2)
+    )
+    async with rig.recording() as recorder:
+        await rig.until(lambda: rig.faults() == {"too_many_dead_letters"})
+        await rig.film(range(4), camera_id=elsewhere)
+        await rig.send(end_record(seq=3, end_us=at(4), camera_id=elsewhere))
+        await rig.until(lambda: rig.seqs(elsewhere) == [(0, 3)])
+        assert recorder.status()["unreadable"] == [place_of(rig).partition]
+    assert len(rig.kafka.records(VIDEO.dead_letters)) == RUN_MAX
+    async with rig.recording():  # another life reads on where this one was held
+        await rig.until(lambda: rig.metric("segmenter_fragments_total", verdict="new") == 8)
+    assert len(rig.kafka.records(VIDEO.dead_letters)) == RUN_MAX + 5
+
+
+async def test_no_row_is_written_before_the_hole_in_front_of_it_is_explained(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalog takes rows but not gaps for a while: a crash then would leave the hole unexplained for ever."""
+    add_gaps, refusals = rig.catalog.add_gaps, iter(range(3))
+
+    def refused(found: Iterable[Gap]) -> int:
+        if next(refusals, None) is not None:
+            assert rig.rows() == []
+            raise RetryLater("catalog: told so")
+        return add_gaps(found)
+
+    monkeypatch.setattr(rig.catalog, "add_gaps", refused)
+    await rig.film(range(4))
+    await rig.send(end_record(seq=5, end_us=at(6)))
+    async with rig.recording():
+        await rig.until(lambda: rig.committed() == 5)
+    assert rig.seqs() == [(0, 3)]
+    (gap,) = rig.catalog.gaps_between("cam-1", "main", START_US, at(100))
+    assert (gap.from_us, gap.to_us) == (at(4), at(6))
 
 
 async def test_below_the_disk_reserve_video_stays_in_kafka(rig: Rig) -> None:

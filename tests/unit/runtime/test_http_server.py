@@ -1,5 +1,6 @@
 """What every door does alike: who may call, how a refusal reads, ids, limits, headers, one line."""
 
+import asyncio
 import io
 import json
 import re
@@ -16,6 +17,7 @@ from msgspec import Struct
 
 from services.contracts.console import Problem
 from services.contracts.errors import MalformedMessage
+from services.runtime import http_server
 from services.runtime import log as logs
 from services.runtime.clock import FakeClock
 from services.runtime.errors import OwnershipLost, PoisonMessage, RetryLater, SettingsError
@@ -306,6 +308,29 @@ async def test_an_answer_that_broke_half_way_is_cut_off(door: Opened) -> None:
     async with door as here:
         with pytest.raises(aiohttp.ClientError):
             await here.ask("GET", "/sent", headers=here.bearer())
+
+
+async def test_a_caller_who_stops_reading_is_cut_off_and_the_handler_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "SEND_STALLED_MS", 500)
+    ended: asyncio.Future[type[BaseException]] = asyncio.get_running_loop().create_future()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(1024 * 1024))
+        except BaseException as error:
+            ended.set_result(type(error))
+            raise
+
+    app = make_app(identity=None, clock=FakeClock())
+    app.router.add_get("/endless", endless)
+    async with serve(app, LOOPBACK) as port:
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(b"GET /endless HTTP/1.1\r\nHost: here\r\n\r\n")
+            async with asyncio.timeout(10):
+                assert issubclass(await ended, ConnectionError)
 
 
 # --- ids, headers, the one line ---------------------------------------------------------------
