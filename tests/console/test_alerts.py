@@ -1,7 +1,9 @@
 """An operator answers alerts by keyboard, beside a colleague who does the same."""
 
+import pytest
 from playwright.sync_api import Route, expect
 
+from services.contracts.alarm import AlarmClass
 from tests.console.conftest import Open
 from tests.console.fake_gateway import FakeGateway
 
@@ -22,6 +24,18 @@ def test_an_emergency_opens_itself_and_is_answered_and_closed_by_keyboard(
     disposition = gateway.alert(alert_id).disposition
     assert disposition is not None
     assert disposition.code == "Mistaken"
+
+
+@pytest.mark.parametrize(
+    ("alarm_class", "words"), [("bell", "미확인 · 버튼 복귀됨"), ("analytics", "미확인 · 신호 복귀됨")]
+)
+def test_an_unanswered_alert_whose_device_went_back_still_says_that_nobody_answered(
+    open_console: Open, gateway: FakeGateway, alarm_class: AlarmClass, words: str
+) -> None:
+    page = open_console()
+    alert_id = gateway.press(alarm_class=alarm_class)
+    gateway.go_back(alert_id)
+    expect(page.locator(f"#row-{alert_id}.waiting .cell-state")).to_have_text(words)
 
 
 def test_a_hangul_input_method_does_not_take_the_keys(open_console: Open, gateway: FakeGateway) -> None:

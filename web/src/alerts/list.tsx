@@ -137,7 +137,8 @@ export function stateWords(alert: Alert): string {
   if (isClosed(alert) && alert.disposition) {
     return t("state.closed_as", { code: t(`disposition.${alert.disposition.code}`) });
   }
-  return word("state", alert.isa.state, "state.unknown");
+  const bellWentBack = alert.isa.state === "RTN_UNACK" && alert.alarm_class === "bell";
+  return bellWentBack ? t("state.RTN_UNACK_bell") : word("state", alert.isa.state, "state.unknown");
 }
 
 const OUTCOME_KEYS: Record<Exclude<Outcome["kind"], "already" | "refused">, Key> = {
