@@ -38,6 +38,12 @@ def test_an_unanswered_alert_whose_device_went_back_still_says_that_nobody_answe
     expect(page.locator(f"#row-{alert_id}.waiting .cell-state")).to_have_text(words)
 
 
+def test_a_recommended_112_code_is_not_taken_for_a_report(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    gateway.press()
+    expect(page.locator(".headline .address")).to_contain_text("권장 112 코드 1 · 112 미신고")
+
+
 def test_a_hangul_input_method_does_not_take_the_keys(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console()
     alert_id = gateway.press()
