@@ -135,6 +135,23 @@ def test_an_emergency_is_receipted_as_delivered_painted_and_sounded(open_console
     gateway.wait_for(lambda: wanted <= set(gateway.seen.receipts))
 
 
+def test_the_bar_counts_unanswered_alerts_by_the_names_of_their_grades(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    page = open_console()
+    gateway.press()
+    expect(page.locator(".counts")).to_have_text("미확인:긴급 1건·높음 0건")
+
+
+def test_the_bar_says_the_state_of_the_sound_as_text_and_offers_the_action_as_a_button(open_console: Open) -> None:
+    page = open_console()
+    expect(page.locator("span.sound")).to_have_text("소리 켜짐")
+    page.get_by_role("button", name="2분 음소거").click()
+    expect(page.locator("span.sound")).to_contain_text("음소거 중")
+    page.get_by_role("button", name="소리 다시 켜기").click()
+    expect(page.locator("span.sound")).to_have_text("소리 켜짐")
+
+
 def test_while_muted_nothing_is_receipted_as_sounded(open_console: Open, gateway: FakeGateway) -> None:
     page = open_console()
     page.keyboard.press("F3")
