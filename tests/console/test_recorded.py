@@ -10,6 +10,24 @@ from tests.console.moving import note_covers
 
 KST = timezone(timedelta(hours=9))
 
+RUNS_PX = """() => {
+  const lane = document.querySelector('.lane').getBoundingClientRect();
+  const runs = [];
+  for (let x = Math.ceil(lane.left) + 1; x < lane.right - 1; x++) {
+    const stripe = document.elementsFromPoint(x, lane.bottom - 4).find(e => e.classList.contains('stripe'));
+    const kind = stripe?.classList[1] ?? 'nothing';
+    if (runs.at(-1)?.[0] === kind) runs.at(-1)[1] += 1;
+    else runs.push([kind, 1]);
+  }
+  return runs;
+}"""
+"""What the eye meets in the bar from left to right, and how many pixels of it."""
+SHOWN_PX = f"""() => {{
+  const sums = {{}};
+  for (const [kind, px] of ({RUNS_PX})()) sums[kind] = (sums[kind] ?? 0) + px;
+  return sums;
+}}"""
+
 
 def kst(at_us: int) -> str:
     return datetime.fromtimestamp(at_us / US, KST).strftime("%H:%M:%S")
@@ -140,4 +158,61 @@ def test_time_before_the_first_picture_of_a_camera_is_not_told_as_a_gap(
     page.locator(".lane").wait_for()
     expect(page.locator(".gaps tbody tr")).to_have_count(1)
     expect(page.locator(".lane .before")).to_have_count(1)
-    expect(page.locator(".lane .missing")).to_have_count(1)
+    expect(page.locator(".lane .gap")).to_have_count(1)
+
+
+def test_a_minute_of_footage_is_seen_in_the_hour_before_which_nothing_was_recorded(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes[:] = [Hole(from_s=3700, to_s=64, cause="not_scheduled", detail="before_first_record")]
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    shown = page.evaluate(SHOWN_PX)
+    assert shown["open"] > 8
+    assert shown["recorded"] > 8
+    expect(page.locator(".lane .before-words")).to_have_text("녹화 시작 전")
+    expect(page.locator(".gaps-none")).to_contain_text(kst(gateway.started_us - 64 * US))
+
+
+def test_footage_and_a_gap_of_a_second_are_each_seen_wherever_they_lie(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes[:] = [
+        Hole(from_s=2401, to_s=2400, cause="chunk_lost"),
+        Hole(from_s=1500, to_s=1200, cause="network_loss"),
+        Hole(from_s=1199, to_s=900, cause="network_loss"),
+    ]
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    runs = page.evaluate(RUNS_PX)
+    assert [kind for kind, _ in runs][:7] == ["recorded", "gap", "recorded", "gap", "recorded", "gap", "recorded"]
+    assert min(px for _, px in runs) >= 2
+
+
+def test_the_legend_shows_what_the_bar_shows_and_the_mark_of_the_alert_lies_inside_it(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes[1].detail = "before_first_record"
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    in_bar, in_legend = (
+        page.evaluate(
+            "place => Object.fromEntries([...document.querySelectorAll(`${place} .stripe`)]"
+            ".map(e => [e.classList[1], getComputedStyle(e).fill]))",
+            place,
+        )
+        for place in (".lane", ".legend")
+    )
+    assert in_bar == in_legend
+    assert len(set(in_bar.values())) == len(in_bar) == 5
+    assert page.locator(".legend .badge").get_attribute("class") == page.locator(".lane .badge").get_attribute("class")
+    lane, mark = page.locator(".lane").bounding_box(), page.locator(".lane .badge").bounding_box()
+    assert lane is not None
+    assert mark is not None
+    assert lane["x"] <= mark["x"]
+    assert mark["x"] + mark["width"] <= lane["x"] + lane["width"]
+    assert lane["y"] <= mark["y"]
+    assert mark["y"] + mark["height"] <= lane["y"] + lane["height"]

@@ -359,7 +359,7 @@ function Gaps({ timeline, seek }: { timeline: Timeline; seek: (at_us: number) =>
     [timeline],
   );
   const ratio = (timeline.coverage_ratio * 100).toFixed(1);
-  if (!gaps.length) return <p class="gaps-none">{t("recorded.no_gaps", { ratio })}</p>;
+  if (!gaps.length) return <p class="gaps-none">{noGaps(timeline, ratio)}</p>;
   return (
     <details class="gaps" open={gaps.length <= 3}>
       <summary>{t("recorded.gaps", { n: gaps.length, ratio })}</summary>
@@ -387,6 +387,13 @@ function Gaps({ timeline, seek }: { timeline: Timeline; seek: (at_us: number) =>
       </table>
     </details>
   );
+}
+
+function noGaps(timeline: Timeline, ratio: string): string {
+  const before = timeline.items.findLast(isBeforeFirst);
+  return before
+    ? t("recorded.no_gaps_since", { at: timeOfDay(before.to_us), ratio })
+    : t("recorded.no_gaps", { ratio });
 }
 
 function causeWords(item: TimelineItem): string {
