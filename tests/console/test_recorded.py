@@ -1,12 +1,13 @@
 """The last hour of a camera: its gaps with their causes, and playback across them."""
 
+import re
 from datetime import datetime, timedelta, timezone
 
 from playwright.sync_api import Page, Route, expect
 
 from tests.console.conftest import Open
 from tests.console.fake_gateway import US, FakeGateway, Hole
-from tests.console.moving import note_covers
+from tests.console.moving import live, note_covers
 
 KST = timezone(timedelta(hours=9))
 
@@ -84,6 +85,19 @@ def test_the_strip_is_a_slider_and_the_gaps_are_a_table(open_console: Open, gate
     assert "KST" in (slider.get_attribute("aria-valuetext") or "")
     expect(page.locator(".gaps tbody tr")).to_have_count(2)
     expect(page.locator(".gaps tbody tr").nth(1)).to_contain_text("network loss")
+
+
+def test_the_time_of_the_live_picture_and_that_of_the_playback_are_each_named(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    live(page)
+    expect(page.locator(".stage .age")).to_have_text(re.compile(r"\d\d:\d\d:\d\d 화면 \(\d+\.\d초 전\)"))
+    expect(page.locator(".controls p")).to_have_text(re.compile(r"녹화 재생 위치 \d{4}-\d\d-\d\d \d\d:\d\d:\d\d KST"))
+    expect(page.locator("#recorded-title")).to_contain_text("녹화 다시 보기")
+    expect(page.locator(".play")).to_contain_text("녹화 재생")
 
 
 def test_an_operator_is_told_who_may_see_the_last_hour(open_console: Open, gateway: FakeGateway) -> None:

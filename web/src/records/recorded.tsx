@@ -288,9 +288,12 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
         <button type="button" onClick={() => seek(head_us.value + STEP_US)}>
           <kbd>→</kbd> {t("recorded.forward")}
         </button>
-        <output class="head" aria-label={t("recorded.head")}>
-          {dateTime(head_us.value)} KST
-        </output>
+        <p>
+          {t("recorded.head")}{" "}
+          <output class="head" aria-label={t("recorded.head")}>
+            {dateTime(head_us.value)} KST
+          </output>
+        </p>
         <GoTo near_us={timeline.to_us} seek={seek} />
         <button type="button" onClick={again}>
           {t("recorded.again")}
