@@ -1,5 +1,8 @@
 """Everybody can use it: axe, contrast, motion, Hangul that is not cut."""
 
+import io
+
+import av
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -72,6 +75,31 @@ def test_nothing_flashes_when_motion_is_unwanted(open_console: Open, gateway: Fa
     gateway.press("bell-07")
     page.locator(".badge.flashing").first.wait_for()
     assert page.locator(".badge.flashing").first.evaluate("e => getComputedStyle(e).animationName") == "none"
+
+
+def _red_px(page: Page, alert_id: str) -> int:
+    """How much of an alert's badge is red on the screen now."""
+    box = page.locator(f"#row-{alert_id} .cell-badge .badge").bounding_box()
+    assert box is not None
+    with av.open(io.BytesIO(page.screenshot(clip=box)), "r") as source:
+        picture = next(source.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    return int(((picture[..., 0] > 120) & (picture[..., 0] - picture[..., 2] > 90)).sum())
+
+
+@pytest.mark.parametrize("phase_ms", [250, 750])
+def test_an_unanswered_alert_is_the_more_emphatic_in_each_phase_of_its_flashing(
+    open_console: Open, gateway: FakeGateway, phase_ms: int
+) -> None:
+    page = open_console()
+    answered = gateway.press("bell-12")
+    page.locator(".headline").wait_for()
+    page.keyboard.press("F2")
+    page.locator(f"#row-{answered}.acked").wait_for()
+    waiting = gateway.press("bell-07")
+    page.keyboard.press("F8")
+    page.locator(f"#row-{waiting}[aria-selected=true]").wait_for()
+    page.evaluate("at => document.getAnimations().forEach(a => { a.pause(); a.currentTime = at; })", phase_ms)
+    assert _red_px(page, waiting) > _red_px(page, answered) > 0
 
 
 def test_the_language_is_one_press_away_and_stays(open_console: Open) -> None:

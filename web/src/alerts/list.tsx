@@ -101,7 +101,7 @@ function AlertRow({ id, index, total }: { id: string; index: number; total: numb
       onClick={() => select(id)}
     >
       <span class="cell-badge">
-        <Badge priority={alert.priority} flashing={waiting} />
+        <Badge priority={alert.priority} flashing={waiting} size={waiting ? 28 : 24} />
         {t(`priority.${alert.priority}`)}
       </span>
       <span class="cell-age">{duration(age_s(alert))}</span>
