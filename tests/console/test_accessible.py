@@ -18,6 +18,13 @@ CUT = """() => [...document.querySelectorAll('h1,h2,h3,p,span,button,strong,td,t
   .map(e => e.className + ': ' + e.textContent)"""
 
 
+SMALL = """() => [...document.querySelectorAll('#app *')]
+  .filter(e => e.checkVisibility() && !e.closest('svg,.heard-only,.skip'))
+  .filter(e => [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim()))
+  .filter(e => parseFloat(getComputedStyle(e).fontSize) < 16)
+  .map(e => e.className + ': ' + e.textContent)"""
+
+
 def _violations(page: Page) -> list[str]:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: cd web && npm ci --ignore-scripts")
@@ -30,7 +37,14 @@ def _alerts(gateway: FakeGateway) -> None:
     gateway.press("bell-12", priority="low", alarm_class="health", ago_s=3000)
     gateway.press("cam-12a", priority="medium", alarm_class="analytics", ago_s=700)
     gateway.press("bell-12", priority="high", alarm_class="audio", ago_s=95)
-    gateway.press("bell-07", ago_s=6)
+    gateway.go_back(gateway.press("bell-07", ago_s=6))
+
+
+def _all_is_shown(page: Page, gateway: FakeGateway, role: str) -> None:
+    _alerts(gateway)
+    page.locator(".tile[data-picture=video] .chip.live").wait_for()
+    if role == "supervisor":
+        page.locator(".lane").wait_for()
 
 
 @pytest.mark.parametrize("lang", ["ko", "en"])
@@ -58,16 +72,25 @@ def test_axe_finds_nothing_on_list_incident_and_timeline(open_console: Open, gat
     assert _violations(page) == []
 
 
+@pytest.mark.parametrize("lang", ["ko", "en"])
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768)])
 @pytest.mark.parametrize("role", ["operator", "supervisor"])
-def test_no_hangul_is_cut(open_console: Open, gateway: FakeGateway, role: str, width: int, height: int) -> None:
-    page = open_console(role, width=width, height=height)
-    _alerts(gateway)
-    page.locator(".tile[data-picture=video] .chip.live").wait_for()
-    if role == "supervisor":
-        page.locator(".lane").wait_for()
+def test_no_words_are_cut(  # noqa: PLR0913 - one for each thing that changes the room for words
+    open_console: Open, gateway: FakeGateway, role: str, width: int, height: int, lang: str
+) -> None:
+    page = open_console(role, width=width, height=height, lang=lang)
+    _all_is_shown(page, gateway, role)
     assert page.evaluate(CUT) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("lang", ["ko", "en"])
+def test_no_words_are_smaller_than_16_px_on_a_full_hd_screen(
+    open_console: Open, gateway: FakeGateway, lang: str
+) -> None:
+    page = open_console("supervisor", lang=lang)
+    _all_is_shown(page, gateway, "supervisor")
+    assert page.evaluate(SMALL) == []
 
 
 def test_nothing_flashes_when_motion_is_unwanted(open_console: Open, gateway: FakeGateway) -> None:

@@ -11,7 +11,8 @@ import { isClosed, isUnacknowledged, LEVEL } from "./order";
 import { lookSoon } from "./receipts";
 import { held, order, rows, scrolled, select, selected, sortNow, unacknowledged } from "./store";
 
-export const ROW_PX = 34;
+/** Two lines of words. */
+export const ROW_PX = 44;
 const ROWS_MAX = 60;
 const MARGIN_ROWS = 8;
 
