@@ -75,7 +75,7 @@ def test_axe_finds_nothing_on_list_incident_and_timeline(open_console: Open, gat
 @pytest.mark.parametrize("lang", ["ko", "en"])
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (1366, 768)])
 @pytest.mark.parametrize("role", ["operator", "supervisor"])
-def test_no_words_are_cut(  # noqa: PLR0913 - one for each thing that changes the room for words
+def test_no_words_are_cut(
     open_console: Open, gateway: FakeGateway, role: str, width: int, height: int, lang: str
 ) -> None:
     page = open_console(role, width=width, height=height, lang=lang)
