@@ -12,10 +12,10 @@ from tests.console.moving import live, note_covers
 KST = timezone(timedelta(hours=9))
 
 RUNS_PX = """() => {
-  const lane = document.querySelector('.lane').getBoundingClientRect();
+  const axis = document.querySelector('.axis').getBoundingClientRect();
   const runs = [];
-  for (let x = Math.ceil(lane.left) + 1; x < lane.right - 1; x++) {
-    const stripe = document.elementsFromPoint(x, lane.bottom - 4).find(e => e.classList.contains('stripe'));
+  for (let x = Math.ceil(axis.left) + 1; x < axis.right - 1; x++) {
+    const stripe = document.elementsFromPoint(x, axis.bottom - 4).find(e => e.classList.contains('stripe'));
     const kind = stripe?.classList[1] ?? 'nothing';
     if (runs.at(-1)?.[0] === kind) runs.at(-1)[1] += 1;
     else runs.push([kind, 1]);
@@ -226,6 +226,9 @@ def test_the_legend_shows_what_the_bar_shows_and_the_mark_of_the_alert_lies_insi
     lane, mark = page.locator(".lane").bounding_box(), page.locator(".lane .badge").bounding_box()
     assert lane is not None
     assert mark is not None
+    head = page.locator(".playhead").bounding_box()
+    assert head is not None
+    assert head["x"] + head["width"] / 2 < mark["x"] + mark["width"] / 2, "playback begins before the alert"
     assert lane["x"] <= mark["x"]
     assert mark["x"] + mark["width"] <= lane["x"] + lane["width"]
     assert lane["y"] <= mark["y"]

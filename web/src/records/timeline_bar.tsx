@@ -1,4 +1,5 @@
 /** The strip: footage, hatched gaps, alert mark, playhead. A slider for assistive tools. */
+import { useRef } from "preact/hooks";
 import { Badge } from "../alerts/badge";
 import { timeOfDay } from "../clock";
 import type { Alert, Timeline } from "../contracts";
@@ -33,9 +34,11 @@ export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
   const drawn = stretches(timeline);
   const present = KINDS.filter((kind) => drawn.some((one) => one.kind === kind));
   const before = drawn.find((one) => one.kind === "before" && one.width >= WORDS_FIT);
+  const axis = useRef<HTMLDivElement>(null);
   const percent = (at_us: number) => `${share(timeline, at_us) * 100}%`;
   const point = (event: PointerEvent) => {
-    const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+    const box = axis.current?.getBoundingClientRect();
+    if (!box) return;
     const part = (event.clientX - box.left) / box.width;
     seek(timeline.from_us + part * (timeline.to_us - timeline.from_us));
   };
@@ -70,36 +73,38 @@ export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
           seek(to);
         }}
       >
-        <svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
-          <defs>
-            <pattern
-              id="hatch"
-              width="6"
-              height="6"
-              patternUnits="userSpaceOnUse"
-              patternTransform="rotate(45)"
-            >
-              <rect width="6" height="6" class="hatch-ground" />
-              <rect width="2.5" height="6" class="hatch-line" />
-            </pattern>
-          </defs>
-          {drawn.map((one) => (
-            <Stripe key={one.from_us} {...one} />
-          ))}
-        </svg>
-        {before && (
-          <span class="before-words" style={{ width: `${before.width / 10}%` }}>
-            {t("timeline.before")}
+        <div class="axis" ref={axis}>
+          <svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
+            <defs>
+              <pattern
+                id="hatch"
+                width="6"
+                height="6"
+                patternUnits="userSpaceOnUse"
+                patternTransform="rotate(45)"
+              >
+                <rect width="6" height="6" class="hatch-ground" />
+                <rect width="2.5" height="6" class="hatch-line" />
+              </pattern>
+            </defs>
+            {drawn.map((one) => (
+              <Stripe key={one.from_us} {...one} />
+            ))}
+          </svg>
+          {before && (
+            <span class="before-words" style={{ width: `${before.width / 10}%` }}>
+              {t("timeline.before")}
+            </span>
+          )}
+          <span class="playhead" style={{ left: percent(head_us) }} />
+          <span
+            class="mark"
+            title={t("recorded.alert_at", { at: timeOfDay(alert.occurrence.last_us) })}
+            style={{ left: percent(alert.occurrence.last_us) }}
+          >
+            <Badge priority={alert.priority} size={24} />
           </span>
-        )}
-        <span
-          class="mark"
-          title={t("recorded.alert_at", { at: timeOfDay(alert.occurrence.last_us) })}
-          style={{ "--at": percent(alert.occurrence.last_us) }}
-        >
-          <Badge priority={alert.priority} size={22} />
-        </span>
-        <span class="playhead" style={{ left: percent(head_us) }} />
+        </div>
       </div>
       <div class="ticks" aria-hidden="true">
         {labelled(timeline).map((at_us) => (
@@ -118,7 +123,7 @@ export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
           </span>
         ))}
         <span>
-          <Badge priority={alert.priority} size={22} /> {t("recorded.alert")}
+          <Badge priority={alert.priority} size={24} /> {t("recorded.alert")}
         </span>
         <span>
           <i class="key-head" /> {t("recorded.head")}
