@@ -190,6 +190,12 @@ class FakeGateway:
         """Raise an alert; return its id."""
         return self._run(self._press(device_id, priority, alarm_class, ago_s))
 
+    def go_back(self, alert_id: str) -> None:
+        """Let the device of an unanswered alert return to normal, as a released button does."""
+        alert = self.alert(alert_id)
+        isa = msgspec.structs.replace(alert.isa, state="RTN_UNACK", active=False)
+        self._run(self._publish(msgspec.structs.replace(alert, version=alert.version + 1, isa=isa), "cleared"))
+
     def go_down(self) -> None:
         """Close every socket and refuse everything, as a restart of the gateway does."""
         self._down = True

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.console.take_screenshot [FILE]
 
-Needs what the console tests need (Chromium, fonts-nanum, the built page) and about 70 s, most of them for footage
+Needs what the console tests need (Chromium, fonts-nanum, the built page) and about 2 min, most of them for footage
 that fills the strip. Look at the picture afterwards: what happened, where, how long ago, what to press.
 """
 
@@ -23,7 +23,7 @@ from tests.console.real_box import US, RealBox, real_box
 
 PICTURE: Final = ROOT / "docs" / "console.png"
 PICTURE_BYTES_MAX: Final = 400_000
-FOOTAGE_US: Final = 30 * US
+FOOTAGE_US: Final = 90 * US
 ROLE: Final = "supervisor"
 CAMERAS: Final = 4
 """Two for each alley."""

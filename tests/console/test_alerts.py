@@ -1,7 +1,9 @@
 """An operator answers alerts by keyboard, beside a colleague who does the same."""
 
+import pytest
 from playwright.sync_api import Route, expect
 
+from services.contracts.alarm import AlarmClass
 from tests.console.conftest import Open
 from tests.console.fake_gateway import FakeGateway
 
@@ -22,6 +24,24 @@ def test_an_emergency_opens_itself_and_is_answered_and_closed_by_keyboard(
     disposition = gateway.alert(alert_id).disposition
     assert disposition is not None
     assert disposition.code == "Mistaken"
+
+
+@pytest.mark.parametrize(
+    ("alarm_class", "words"), [("bell", "미확인 · 버튼 복귀됨"), ("analytics", "미확인 · 신호 복귀됨")]
+)
+def test_an_unanswered_alert_whose_device_went_back_still_says_that_nobody_answered(
+    open_console: Open, gateway: FakeGateway, alarm_class: AlarmClass, words: str
+) -> None:
+    page = open_console()
+    alert_id = gateway.press(alarm_class=alarm_class)
+    gateway.go_back(alert_id)
+    expect(page.locator(f"#row-{alert_id}.waiting .cell-state")).to_have_text(words)
+
+
+def test_a_recommended_112_code_is_not_taken_for_a_report(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    gateway.press()
+    expect(page.locator(".headline .address")).to_contain_text("권장 112 코드 1 · 112 미신고")
 
 
 def test_a_hangul_input_method_does_not_take_the_keys(open_console: Open, gateway: FakeGateway) -> None:
@@ -113,6 +133,23 @@ def test_an_emergency_is_receipted_as_delivered_painted_and_sounded(open_console
     page.locator(".headline").wait_for()
     wanted = {(alert_id, "delivered"), (alert_id, "painted"), (alert_id, "sounded")}
     gateway.wait_for(lambda: wanted <= set(gateway.seen.receipts))
+
+
+def test_the_bar_counts_unanswered_alerts_by_the_names_of_their_grades(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    page = open_console()
+    gateway.press()
+    expect(page.locator(".counts")).to_have_text("미확인:긴급 1건·높음 0건")
+
+
+def test_the_bar_says_the_state_of_the_sound_as_text_and_offers_the_action_as_a_button(open_console: Open) -> None:
+    page = open_console()
+    expect(page.locator("span.sound")).to_have_text("소리 켜짐")
+    page.get_by_role("button", name="2분 음소거").click()
+    expect(page.locator("span.sound")).to_contain_text("음소거 중")
+    page.get_by_role("button", name="소리 다시 켜기").click()
+    expect(page.locator("span.sound")).to_have_text("소리 켜짐")
 
 
 def test_while_muted_nothing_is_receipted_as_sounded(open_console: Open, gateway: FakeGateway) -> None:

@@ -9,9 +9,9 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserType, expect
 
-from tests.console.conftest import ARGUMENTS, CHROMIUM, DEADLINE_MS, missing
+from tests.console.conftest import ARGUMENTS, CHROMIUM, DEADLINE_MS
 from tests.console.fake_gateway import FakeGateway
 
 
@@ -34,15 +34,11 @@ def screen() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def headed(screen: str) -> Iterator[Browser]:
-    reason = missing()
-    if reason:
-        pytest.skip(f"console tests need Chromium and the built page: {reason}")
-    with sync_playwright() as playwright:
-        environ: dict[str, str | float | bool] = {**os.environ, "DISPLAY": screen}
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=False, env=environ)
-        yield browser
-        browser.close()
+def headed(chromium: BrowserType, screen: str) -> Iterator[Browser]:
+    environ: dict[str, str | float | bool] = {**os.environ, "DISPLAY": screen}
+    browser = chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, headless=False, env=environ)
+    yield browser
+    browser.close()
 
 
 def test_a_page_nobody_touched_says_that_it_is_silent_and_one_key_makes_it_heard(

@@ -1,14 +1,33 @@
 """The last hour of a camera: its gaps with their causes, and playback across them."""
 
+import re
 from datetime import datetime, timedelta, timezone
 
 from playwright.sync_api import Page, Route, expect
 
 from tests.console.conftest import Open
 from tests.console.fake_gateway import US, FakeGateway, Hole
-from tests.console.moving import note_covers
+from tests.console.moving import live, note_covers
 
 KST = timezone(timedelta(hours=9))
+
+RUNS_PX = """() => {
+  const axis = document.querySelector('.axis').getBoundingClientRect();
+  const runs = [];
+  for (let x = Math.ceil(axis.left) + 1; x < axis.right - 1; x++) {
+    const stripe = document.elementsFromPoint(x, axis.bottom - 4).find(e => e.classList.contains('stripe'));
+    const kind = stripe?.classList[1] ?? 'nothing';
+    if (runs.at(-1)?.[0] === kind) runs.at(-1)[1] += 1;
+    else runs.push([kind, 1]);
+  }
+  return runs;
+}"""
+"""What the eye meets in the bar from left to right, and how many pixels of it."""
+SHOWN_PX = f"""() => {{
+  const sums = {{}};
+  for (const [kind, px] of ({RUNS_PX})()) sums[kind] = (sums[kind] ?? 0) + px;
+  return sums;
+}}"""
 
 
 def kst(at_us: int) -> str:
@@ -66,6 +85,19 @@ def test_the_strip_is_a_slider_and_the_gaps_are_a_table(open_console: Open, gate
     assert "KST" in (slider.get_attribute("aria-valuetext") or "")
     expect(page.locator(".gaps tbody tr")).to_have_count(2)
     expect(page.locator(".gaps tbody tr").nth(1)).to_contain_text("network loss")
+
+
+def test_the_time_of_the_live_picture_and_that_of_the_playback_are_each_named(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    live(page)
+    expect(page.locator(".stage .age")).to_have_text(re.compile(r"\d\d:\d\d:\d\d 화면 \(\d+\.\d초 전\)"))
+    expect(page.locator(".controls p")).to_have_text(re.compile(r"녹화 재생 위치 \d{4}-\d\d-\d\d \d\d:\d\d:\d\d KST"))
+    expect(page.locator("#recorded-title")).to_contain_text("녹화 다시 보기")
+    expect(page.locator(".play")).to_contain_text("녹화 재생")
 
 
 def test_an_operator_is_told_who_may_see_the_last_hour(open_console: Open, gateway: FakeGateway) -> None:
@@ -140,4 +172,64 @@ def test_time_before_the_first_picture_of_a_camera_is_not_told_as_a_gap(
     page.locator(".lane").wait_for()
     expect(page.locator(".gaps tbody tr")).to_have_count(1)
     expect(page.locator(".lane .before")).to_have_count(1)
-    expect(page.locator(".lane .missing")).to_have_count(1)
+    expect(page.locator(".lane .gap")).to_have_count(1)
+
+
+def test_a_minute_of_footage_is_seen_in_the_hour_before_which_nothing_was_recorded(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes[:] = [Hole(from_s=3700, to_s=64, cause="not_scheduled", detail="before_first_record")]
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    shown = page.evaluate(SHOWN_PX)
+    assert shown["open"] > 8
+    assert shown["recorded"] > 8
+    expect(page.locator(".lane .before-words")).to_have_text("녹화 시작 전")
+    expect(page.locator(".gaps-none")).to_contain_text(kst(gateway.started_us - 64 * US))
+
+
+def test_footage_and_a_gap_of_a_second_are_each_seen_wherever_they_lie(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes[:] = [
+        Hole(from_s=2401, to_s=2400, cause="chunk_lost"),
+        Hole(from_s=1500, to_s=1200, cause="network_loss"),
+        Hole(from_s=1199, to_s=900, cause="network_loss"),
+    ]
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    runs = page.evaluate(RUNS_PX)
+    assert [kind for kind, _ in runs][:7] == ["recorded", "gap", "recorded", "gap", "recorded", "gap", "recorded"]
+    assert min(px for _, px in runs) >= 2
+
+
+def test_the_legend_shows_what_the_bar_shows_and_the_mark_of_the_alert_lies_inside_it(
+    open_console: Open, gateway: FakeGateway
+) -> None:
+    gateway.holes[1].detail = "before_first_record"
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    in_bar, in_legend = (
+        page.evaluate(
+            "place => Object.fromEntries([...document.querySelectorAll(`${place} .stripe`)]"
+            ".map(e => [e.classList[1], getComputedStyle(e).fill]))",
+            place,
+        )
+        for place in (".lane", ".legend")
+    )
+    assert in_bar == in_legend
+    assert len(set(in_bar.values())) == len(in_bar) == 5
+    assert page.locator(".legend .badge").get_attribute("class") == page.locator(".lane .badge").get_attribute("class")
+    lane, mark = page.locator(".lane").bounding_box(), page.locator(".lane .badge").bounding_box()
+    assert lane is not None
+    assert mark is not None
+    head = page.locator(".playhead").bounding_box()
+    assert head is not None
+    assert head["x"] + head["width"] / 2 < mark["x"] + mark["width"] / 2, "playback begins before the alert"
+    assert lane["x"] <= mark["x"]
+    assert mark["x"] + mark["width"] <= lane["x"] + lane["width"]
+    assert lane["y"] <= mark["y"]
+    assert mark["y"] + mark["height"] <= lane["y"] + lane["height"]

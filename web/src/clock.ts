@@ -43,13 +43,17 @@ export function timeOfDay(at_us: number): string {
   return dateTime(at_us).slice(11);
 }
 
-/** Read "HH:MM:SS" or "YYYY-MM-DD HH:MM:SS" as KST; a time alone is on the day of `near_us`. */
+const HALF_DAY_US = 43_200_000_000;
+
+/** Read "HH:MM:SS" or "YYYY-MM-DD HH:MM:SS" as KST; soon after midnight a late time alone is yesterday's. */
 export function parseKst(text: string, near_us: number): number | null {
   const match = /^(?:(\d{4}-\d{2}-\d{2})[ T])?(\d{1,2}):(\d{2})(?::(\d{2}))?$/.exec(text.trim());
   if (!match) return null;
   const day = match[1] ?? dateTime(near_us).slice(0, 10);
   const at_ms = Date.parse(`${day}T${match[2]?.padStart(2, "0")}:${match[3]}:${match[4] ?? "00"}+09:00`);
-  return Number.isNaN(at_ms) ? null : at_ms * 1000;
+  if (Number.isNaN(at_ms)) return null;
+  const tomorrow = !match[1] && at_ms * 1000 - near_us > HALF_DAY_US;
+  return at_ms * 1000 - (tomorrow ? 2 * HALF_DAY_US : 0);
 }
 
 setInterval(() => {

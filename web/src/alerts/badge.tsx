@@ -15,9 +15,11 @@ interface Props {
   /** Flashes beside the text while nobody has acknowledged. */
   flashing?: boolean;
   size?: number;
+  /** Beside a count the grade's number would be taken for another count. */
+  numbered?: boolean;
 }
 
-export function Badge({ priority, flashing = false, size = 24 }: Props) {
+export function Badge({ priority, flashing = false, size = 24, numbered = true }: Props) {
   const level = LEVEL[priority];
   return (
     <svg
@@ -29,9 +31,11 @@ export function Badge({ priority, flashing = false, size = 24 }: Props) {
       aria-label={t(`priority.${priority}`)}
     >
       {SHAPES[priority]}
-      <text x="12" y={level === 1 ? 19 : 16.5} text-anchor="middle">
-        {level}
-      </text>
+      {numbered && (
+        <text x="12" y={level === 1 ? 19 : 16.5} text-anchor="middle">
+          {level}
+        </text>
+      )}
     </svg>
   );
 }

@@ -11,7 +11,8 @@ import { isClosed, isUnacknowledged, LEVEL } from "./order";
 import { lookSoon } from "./receipts";
 import { held, order, rows, scrolled, select, selected, sortNow, unacknowledged } from "./store";
 
-export const ROW_PX = 34;
+/** Two lines of words. */
+export const ROW_PX = 44;
 const ROWS_MAX = 60;
 const MARGIN_ROWS = 8;
 
@@ -101,7 +102,7 @@ function AlertRow({ id, index, total }: { id: string; index: number; total: numb
       onClick={() => select(id)}
     >
       <span class="cell-badge">
-        <Badge priority={alert.priority} flashing={waiting} />
+        <Badge priority={alert.priority} flashing={waiting} size={waiting ? 28 : 24} />
         {t(`priority.${alert.priority}`)}
       </span>
       <span class="cell-age">{duration(age_s(alert))}</span>
@@ -137,7 +138,8 @@ export function stateWords(alert: Alert): string {
   if (isClosed(alert) && alert.disposition) {
     return t("state.closed_as", { code: t(`disposition.${alert.disposition.code}`) });
   }
-  return word("state", alert.isa.state, "state.unknown");
+  const bellWentBack = alert.isa.state === "RTN_UNACK" && alert.alarm_class === "bell";
+  return bellWentBack ? t("state.RTN_UNACK_bell") : word("state", alert.isa.state, "state.unknown");
 }
 
 const OUTCOME_KEYS: Record<Exclude<Outcome["kind"], "already" | "refused">, Key> = {

@@ -6,6 +6,7 @@ import { undecided } from "../alerts/commands";
 import { enable, mute, mute_left_s, soundState, unmute } from "../alerts/sound";
 import { counts } from "../alerts/store";
 import { dateTime, now_us, tick } from "../clock";
+import type { Priority } from "../contracts";
 import { duration, lang, t, word } from "../i18n";
 import { session, signOut } from "../session";
 import { help } from "./help";
@@ -49,22 +50,42 @@ function Waiting() {
   const { p1, p2 } = counts.value;
   return (
     <span class="counts" role="status" aria-label={t("bar.waiting", { p1, p2 })}>
-      <Badge priority="emergency" size={20} />
-      <strong class={p1 ? "some" : ""}>{p1}</strong>
-      <Badge priority="high" size={20} />
-      <strong class={p2 ? "some" : ""}>{p2}</strong>
-      <small aria-hidden="true">{t("bar.unacknowledged")}</small>
+      <span>{t("bar.unacknowledged")}</span>
+      <Count priority="emergency" n={p1} />
+      <span>·</span>
+      <Count priority="high" n={p2} />
     </span>
   );
 }
 
-function Sound() {
-  const left_s = mute_left_s.value;
-  if (soundState.value === "off") return <span class="sound off">{t("sound.off")}</span>;
+function Count({ priority, n }: { priority: Priority; n: number }) {
   return (
-    <button type="button" class={`sound ${soundState.value}`} onClick={left_s > 0 ? unmute : mute}>
-      <kbd>F3</kbd> {left_s > 0 ? t("sound.muted", { left: duration(left_s) }) : t("sound.mute")}
-    </button>
+    <span class={`count ${n ? "some" : ""}`}>
+      <Badge priority={priority} size={22} numbered={false} />
+      {t(`priority.${priority}`)} {t("bar.count", { n })}
+    </span>
+  );
+}
+
+/** What is, as text; what can be done, as a button. */
+function Sound() {
+  if (soundState.value === "off") return <span class="sound off">{t("sound.off")}</span>;
+  const muted = soundState.value === "muted";
+  return (
+    <>
+      <span class={`sound ${soundState.value}`}>
+        {muted ? t("sound.muted", { left: duration(mute_left_s.value) }) : t("sound.on")}
+      </span>
+      {muted ? (
+        <button type="button" onClick={unmute}>
+          {t("sound.unmute")}
+        </button>
+      ) : (
+        <button type="button" onClick={mute}>
+          <kbd>F3</kbd> {t("sound.mute")}
+        </button>
+      )}
+    </>
   );
 }
 

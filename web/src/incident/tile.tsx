@@ -188,7 +188,7 @@ export function LiveTile({ camera, purpose }: { camera: NearCamera; purpose: str
         <span class="chip">{camera.camera_id}</span>
         {age_s !== null && (
           <span class="chip age" data-age={age_s.toFixed(1)}>
-            {t("live.age", { age: age_s.toFixed(1) })}
+            {t("live.age", { at: timeOfDay(now_us() - age_s * 1_000_000), age: age_s.toFixed(1) })}
           </span>
         )}
         {codec && <span class="chip">{codecName(codec)}</span>}

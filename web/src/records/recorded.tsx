@@ -288,9 +288,12 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
         <button type="button" onClick={() => seek(head_us.value + STEP_US)}>
           <kbd>→</kbd> {t("recorded.forward")}
         </button>
-        <output class="head" aria-label={t("recorded.head")}>
-          {dateTime(head_us.value)} KST
-        </output>
+        <p>
+          {t("recorded.head")}{" "}
+          <output class="head" aria-label={t("recorded.head")}>
+            {dateTime(head_us.value)} KST
+          </output>
+        </p>
         <GoTo near_us={timeline.to_us} seek={seek} />
         <button type="button" onClick={again}>
           {t("recorded.again")}
@@ -359,7 +362,7 @@ function Gaps({ timeline, seek }: { timeline: Timeline; seek: (at_us: number) =>
     [timeline],
   );
   const ratio = (timeline.coverage_ratio * 100).toFixed(1);
-  if (!gaps.length) return <p class="gaps-none">{t("recorded.no_gaps", { ratio })}</p>;
+  if (!gaps.length) return <p class="gaps-none">{noGaps(timeline, ratio)}</p>;
   return (
     <details class="gaps" open={gaps.length <= 3}>
       <summary>{t("recorded.gaps", { n: gaps.length, ratio })}</summary>
@@ -387,6 +390,13 @@ function Gaps({ timeline, seek }: { timeline: Timeline; seek: (at_us: number) =>
       </table>
     </details>
   );
+}
+
+function noGaps(timeline: Timeline, ratio: string): string {
+  const before = timeline.items.findLast(isBeforeFirst);
+  return before
+    ? t("recorded.no_gaps_since", { at: timeOfDay(before.to_us), ratio })
+    : t("recorded.no_gaps", { ratio });
 }
 
 function causeWords(item: TimelineItem): string {

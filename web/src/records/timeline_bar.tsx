@@ -1,14 +1,15 @@
 /** The strip: footage, hatched gaps, alert mark, playhead. A slider for assistive tools. */
-import { LEVEL } from "../alerts/order";
+import { useRef } from "preact/hooks";
+import { Badge } from "../alerts/badge";
 import { timeOfDay } from "../clock";
-import type { Alert, Timeline, TimelineItem } from "../contracts";
+import type { Alert, Timeline } from "../contracts";
 import { t } from "../i18n";
-import { isBeforeFirst, isFootage, isMissing, STEP_US, share, ticks } from "./axis";
+import { type Kind, STEP_US, type Stretch, share, stretches, ticks } from "./axis";
 
 const TEN_MINUTES_US = 600_000_000;
-const WIDTH = 1000;
-/** A gap of a second in an hour would be a third of a pixel: it is drawn wide enough to be seen. */
-const GAP_MIN = 3;
+const KINDS: readonly Kind[] = ["before", "recorded", "open", "pending", "gap"];
+/** In thousandths: a stretch this wide has room for its words. */
+const WORDS_FIT = 250;
 
 interface Props {
   timeline: Timeline;
@@ -23,17 +24,21 @@ function labelled(timeline: Timeline): number[] {
   return ticks(timeline, TEN_MINUTES_US).filter((at_us) => Math.abs(share(timeline, at_us) - 0.5) < 0.48);
 }
 
-function classOf(item: TimelineItem): string {
-  if (isFootage(item)) return `footage ${item.state}`;
-  if (isBeforeFirst(item)) return "before";
-  return isMissing(item) ? "missing" : "pending";
+/** In the bar and in its legend the same, so that they cannot differ. */
+function Stripe({ kind, x, width }: Pick<Stretch, "kind" | "x" | "width">) {
+  const hatched = kind === "gap" ? { fill: "url(#hatch)" } : {};
+  return <rect class={`stripe ${kind}`} x={x} width={width} y="0" height="100" {...hatched} />;
 }
 
 export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
-  const x = (at_us: number) => share(timeline, at_us) * WIDTH;
+  const drawn = stretches(timeline);
+  const present = KINDS.filter((kind) => drawn.some((one) => one.kind === kind));
+  const before = drawn.find((one) => one.kind === "before" && one.width >= WORDS_FIT);
+  const axis = useRef<HTMLDivElement>(null);
   const percent = (at_us: number) => `${share(timeline, at_us) * 100}%`;
   const point = (event: PointerEvent) => {
-    const box = (event.currentTarget as HTMLElement).getBoundingClientRect();
+    const box = axis.current?.getBoundingClientRect();
+    if (!box) return;
     const part = (event.clientX - box.left) / box.width;
     seek(timeline.from_us + part * (timeline.to_us - timeline.from_us));
   };
@@ -68,37 +73,38 @@ export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
           seek(to);
         }}
       >
-        <svg viewBox={`0 0 ${WIDTH} 40`} preserveAspectRatio="none" aria-hidden="true">
-          <defs>
-            <pattern
-              id="hatch"
-              width="6"
-              height="6"
-              patternUnits="userSpaceOnUse"
-              patternTransform="rotate(45)"
-            >
-              <rect width="6" height="6" class="hatch-ground" />
-              <rect width="2.5" height="6" class="hatch-line" />
-            </pattern>
-          </defs>
-          {timeline.items.map((item) => (
-            <rect
-              key={item.from_us}
-              class={classOf(item)}
-              x={x(item.from_us)}
-              width={Math.max(isMissing(item) ? GAP_MIN : 0, x(item.to_us) - x(item.from_us))}
-              y="0"
-              height="40"
-              {...(classOf(item) === "missing" ? { fill: "url(#hatch)" } : {})}
-            />
-          ))}
-        </svg>
-        <span
-          class={`mark p${LEVEL[alert.priority]}`}
-          title={t("recorded.alert_at", { at: timeOfDay(alert.occurrence.last_us) })}
-          style={{ left: percent(alert.occurrence.last_us) }}
-        />
-        <span class="playhead" style={{ left: percent(head_us) }} />
+        <div class="axis" ref={axis}>
+          <svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">
+            <defs>
+              <pattern
+                id="hatch"
+                width="6"
+                height="6"
+                patternUnits="userSpaceOnUse"
+                patternTransform="rotate(45)"
+              >
+                <rect width="6" height="6" class="hatch-ground" />
+                <rect width="2.5" height="6" class="hatch-line" />
+              </pattern>
+            </defs>
+            {drawn.map((one) => (
+              <Stripe key={one.from_us} {...one} />
+            ))}
+          </svg>
+          {before && (
+            <span class="before-words" style={{ width: `${before.width / 10}%` }}>
+              {t("timeline.before")}
+            </span>
+          )}
+          <span class="playhead" style={{ left: percent(head_us) }} />
+          <span
+            class="mark"
+            title={t("recorded.alert_at", { at: timeOfDay(alert.occurrence.last_us) })}
+            style={{ left: percent(alert.occurrence.last_us) }}
+          >
+            <Badge priority={alert.priority} size={24} />
+          </span>
+        </div>
       </div>
       <div class="ticks" aria-hidden="true">
         {labelled(timeline).map((at_us) => (
@@ -108,8 +114,20 @@ export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
         ))}
       </div>
       <p class="legend" aria-hidden="true">
-        <span class="key-footage" /> {t("timeline.recorded")} <span class="key-open" /> {t("timeline.open")}{" "}
-        <span class="key-gap" /> {t("timeline.gap")} <span class="key-alert" /> {t("recorded.alert")}
+        {present.map((kind) => (
+          <span key={kind}>
+            <svg viewBox="0 0 18 14" width="18" height="14" aria-hidden="true">
+              <Stripe kind={kind} x={0} width={18} />
+            </svg>
+            {t(`timeline.${kind}`)}
+          </span>
+        ))}
+        <span>
+          <Badge priority={alert.priority} size={24} /> {t("recorded.alert")}
+        </span>
+        <span>
+          <i class="key-head" /> {t("recorded.head")}
+        </span>
       </p>
     </div>
   );
