@@ -109,7 +109,7 @@ class LocalKafka:
     ) -> None:
         """Take a directory and, if they must be certain ones, the ports; else free ones are taken."""
         self.directory = directory.resolve()
-        self._cache = cache or cache_directory()
+        self._cache = (cache or cache_directory()).resolve()  # the broker runs in a directory of its own
         self._wanted = (port or 0, controller_port or 0)
         self._now_us = now_us
         self._say = say

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from services.onebox.local_kafka import LocalKafka
+from services.onebox.settings import cache_directory
 from services.runtime.clock import SystemClock
 from services.runtime.errors import RetryLater, SettingsError
 
@@ -84,6 +85,13 @@ async def test_records_are_never_moved_aside_when_kafka_lost_its_own_metadata(tm
         await kafka.start()
     await kafka.close()
     assert log.read_bytes() == before
+
+
+async def test_jars_are_found_in_a_relative_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cache_directory().resolve()
+    monkeypatch.chdir(cache.parent)
+    async with LocalKafka(tmp_path / "kafka", cache=Path(cache.name), now_us=SystemClock().now_us) as kafka:
+        assert kafka.pid
 
 
 async def test_a_busy_port_is_named_with_its_cure(tmp_path: Path) -> None:
