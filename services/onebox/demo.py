@@ -12,7 +12,7 @@ from rich.console import Console
 
 from services.contracts.topics import DEVICES
 from services.ingest import registry_writer
-from services.onebox.box import OneBox, Program, Say
+from services.onebox.box import OneBox, Say
 from services.onebox.demo_city import (
     CAMERA_REF,
     CLIP_CAMERA,
@@ -26,6 +26,7 @@ from services.onebox.demo_city import (
 from services.onebox.durable import write_atomically
 from services.onebox.layout import Layout, PortChoice
 from services.onebox.ports import LOOPBACK, reserve
+from services.onebox.programs import Program
 from services.onebox.up import run_box
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import SettingsError
@@ -176,12 +177,12 @@ def _programs(layout: Layout, city: DemoCity, wanted: DemoWanted, places: Mappin
         hashes = str(hashes_file(layout.root, "cam-1"))
         what = ["--count", str(wanted.cameras), "--port", str(places["cameras"]), "--hashes", hashes]
         what += ["--mbps", str(wanted.mbps)]
-        programs.append(Program(name="cameras", command=[*simulator, *what]))
+        programs.append(Program(name="cameras", command=[*simulator, *what], port=places["cameras"]))
     for camera_id, clip in wanted.clips.items():
         name = _simulator(camera_id)
         hashes = str(hashes_file(layout.root, camera_id))
         what = ["--clip", str(clip.resolve()), "--port", str(places[name]), "--hashes", hashes]
-        programs.append(Program(name=name, command=[*simulator, *what]))
+        programs.append(Program(name=name, command=[*simulator, *what], port=places[name]))
     devices = layout.root / "devices.json"
     told = [{"id": d["device_id"], "kind": d["kind"], "secret_ref": d["secret_ref"]} for d in city.devices]
     _write_json(devices, {"endpoints": str(layout.endpoints), "secrets": str(layout.secrets), "devices": told})

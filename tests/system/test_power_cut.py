@@ -46,7 +46,7 @@ LOST_US_MAX: Final = 2_000_000
 FRAGMENT_US: Final = 1_000_000
 """What is being cut when the power fails was never in Kafka."""
 CAUSES: Final = {"kafka_log_regressed", "ingest_restart", "device_offline"}
-"""The last one: the simulated cameras stand on the same machine and come back after ingest."""
+"""The last one: the simulated cameras come back at other ports, and ingest asks at those it remembers first."""
 
 pytestmark = pytest.mark.timeout(500)
 
