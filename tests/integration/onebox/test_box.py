@@ -10,8 +10,10 @@ from subprocess import PIPE, Popen
 
 import pytest
 
+from services.onebox import box as box_module
 from services.onebox import endpoints
 from services.onebox.box import OneBox
+from services.onebox.broker_topics import prepare_topics
 from services.onebox.endpoints import Endpoints
 from services.onebox.layout import Layout
 from services.onebox.ports import reserve
@@ -25,7 +27,7 @@ ROOT = HERE.parents[2]
 WAIT_S = 90.0
 
 SLOW = """
-import signal, sys, time
+import os, signal, sys, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 class Ready(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -37,6 +39,8 @@ def end(*_):
     open(sys.argv[2], "a").write(f"{sys.argv[3]} ended\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+while len(sys.argv) > 4 and not os.path.exists(sys.argv[4]):
+    time.sleep(0.05)
 time.sleep(1)
 HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
 """
@@ -133,7 +137,9 @@ async def test_a_second_up_on_the_directory_is_refused_and_the_first_goes_on(up:
     assert up.layout.endpoints.exists()
 
 
-async def test_a_simulator_listens_before_the_city_is_registered_and_ends_after_the_services(tmp_path: Path) -> None:
+async def test_a_simulator_listens_before_the_city_is_registered_and_ends_after_the_services(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else ingest would find a camera that refuses it, or lose one that is fine."""
     diary = tmp_path / "diary"
     reserved = reserve({"camera": 0})
@@ -142,18 +148,24 @@ async def test_a_simulator_listens_before_the_city_is_registered_and_ends_after_
     def slow(name: str, at: int) -> list[str]:
         return [sys.executable, "-c", SLOW, str(at), str(diary), name]
 
+    async def prepare_and_let_go(kafka: Kafka, *, free_disk_bytes: int) -> None:
+        """The city comes next: nothing but the wait for its port gives the camera time."""
+        await prepare_topics(kafka, free_disk_bytes=free_disk_bytes)
+        (tmp_path / "go").touch()
+
     async def register(_kafka: Kafka) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.close()
         diary.write_text("registered\n")
 
+    monkeypatch.setattr(box_module, "prepare_topics", prepare_and_let_go)
     box = OneBox(
         tmp_path / "data",
         ports="free",
         services=lambda _, ports: [
             Program(name="ingest", command=slow("ingest", ports["ingest ops"]), ops_port=ports["ingest ops"])
         ],
-        beside=[Program(name="camera", command=slow("camera", port), port=port)],
+        beside=[Program(name="camera", command=[*slow("camera", port), str(tmp_path / "go")], port=port)],
         register=register,
         reserved=reserved,
         clock=SystemClock(),
