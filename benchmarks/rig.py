@@ -20,12 +20,12 @@ from benchmarks.units import Follow, Played, cuts
 from services.contracts.fragment import Fragment, read_video_headers
 from services.contracts.topics import VIDEO
 from services.ingest import registry_writer
-from services.onebox.box import MALLOC
 from services.onebox.broker_topics import prepare_topics
 from services.onebox.demo_city import CameraOfDemo, demo_city
 from services.onebox.local_kafka import LocalKafka
 from services.onebox.ports import LOOPBACK, Reservation, reserve
 from services.onebox.processes import Child
+from services.onebox.programs import MALLOC
 from services.onebox.settings import environment_of_services
 from services.runtime.clock import SystemClock
 from services.runtime.kafka import AioKafka

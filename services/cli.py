@@ -67,8 +67,8 @@ def demo(
     *,
     data: Path = DATA,
     kafka: str | None = None,
-    ports: Ports = "default",
-    cameras: int = 4,
+    ports: Ports | None = None,
+    cameras: int | None = None,
     clip: Path | None = None,
     camera: str | None = None,
     credentials: Path | None = None,
@@ -86,11 +86,11 @@ def demo(
     data
         Where everything is kept; endpoints.json in it tells every address.
     kafka
-        HOST:PORT of a Kafka that runs already; none is started then.
+        HOST:PORT of a Kafka that runs already and has no real city's registry; none is started then.
     ports
-        "default" as documented, "free" all chosen by the kernel.
+        "default" as documented, "free" all chosen by the kernel; with --check free, so that a demo may run beside it.
     cameras
-        How many simulated cameras.
+        How many simulated cameras: 4, with --check 2.
     clip
         A recording of your own, shown as one more camera, again and again.
     camera
@@ -104,7 +104,7 @@ def demo(
     """
     _refuse_password("--camera", camera)
     _refuse_password("--kafka", kafka)
-    if cameras < 0:
+    if cameras is not None and cameras < 0:
         raise SettingsError(f"--cameras is {cameras}: it must be 0 or more")
     if credentials is not None and camera is None:
         raise SettingsError("--credentials belongs to a camera: add --camera rtsp://HOST/PATH")
@@ -114,16 +114,28 @@ def demo(
     if check:
         if camera is not None:
             raise SettingsError("--check compares with a file: use --clip FILE in place of --camera")
-        return _call("services.onebox.check", "run_check", data=data, as_json=json, clip=clip, ports=ports)
+        if kafka is not None:
+            raise SettingsError("--check starts a Kafka of its own, to leave nothing in another: leave out --kafka")
+        if cameras == 0 and clip is None:
+            raise SettingsError("--check follows a camera: --cameras must be 1 or more, or give --clip FILE")
+        return _call(
+            "services.onebox.check",
+            "run_check",
+            data=data,
+            as_json=json,
+            clip=clip,
+            cameras=2 if cameras is None else cameras,
+            ports=ports or "free",
+        )
     if json:
         raise SettingsError("--json belongs to --check: add it")
     return _call(
         "services.onebox.demo",
         "run_demo",
         data=data,
-        ports=ports,
+        ports=ports or "default",
         kafka=kafka,
-        cameras=cameras,
+        cameras=4 if cameras is None else cameras,
         clip=clip,
         camera=camera,
         credentials=credentials,

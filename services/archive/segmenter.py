@@ -84,10 +84,6 @@ class Growing:
         return SegmentId(self.run, self.seq0)
 
     @property
-    def epoch_id(self) -> EpochId:
-        return EpochId(self.run.camera_id, self.run.stream, self.run.epoch)
-
-    @property
     def name(self) -> SegmentName:
         """The final name; right once the segment is closed."""
         return SegmentName(

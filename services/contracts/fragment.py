@@ -16,7 +16,6 @@ from services.contracts.units import StreamName, UtcMicroseconds
 
 FRAGMENT_BYTES_MAX: Final = 1024 * 1024
 INIT_BYTES_MAX: Final = 4 * 1024
-HEADER_BYTES_MAX: Final = 6 * 1024
 
 ClockState = Literal["synced", "unsynced", "rate_wrong"]
 SignatureState = Literal["absent", "present", "valid", "broken"]

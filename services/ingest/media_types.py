@@ -37,7 +37,6 @@ class EndDetail(StrEnum):
     STALL = "stall"
     SILENT = "silent"
     NO_KEYFRAME = "no_keyframe"
-    RTP_LOSS = "rtp_loss"
     TCP_BACKPRESSURE = "tcp_backpressure"
     RESET = "reset"
     PARAMETER_CHANGE = "parameter_change"

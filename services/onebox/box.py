@@ -6,9 +6,7 @@ Nothing here outlives us: see processes.py.
 
 import asyncio
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import IO, Final, Self, TypeVar
@@ -21,10 +19,11 @@ from services.onebox.broker_topics import prepare_topics
 from services.onebox.disk import Disk, measure, refuse_small, reserve_bytes, statement
 from services.onebox.durable import write_atomically
 from services.onebox.endpoints import Endpoints, Source
-from services.onebox.layout import KAFKA_PORTS, SERVICES, Layout, PortChoice, wanted_ports
+from services.onebox.layout import KAFKA_PORTS, Layout, PortChoice, wanted_ports
 from services.onebox.local_kafka import LocalKafka
 from services.onebox.ports import LOOPBACK, Reservation, reserve
 from services.onebox.processes import Child
+from services.onebox.programs import MALLOC, Program, four_services
 from services.onebox.registry_view import RegistryView, read_registry
 from services.onebox.service_settings import make_folders, settings_of_services, write_settings
 from services.onebox.settings import REPOSITORY, environment_of_services
@@ -38,41 +37,14 @@ from services.runtime.retry import retried
 from services.runtime.settings import SecretStore
 
 READY_S: Final = 60.0
+RECORDING_S: Final = 30.0
 SERVICES_STOP_S: Final = 20.0
+BESIDE_STOP_S: Final = 3.0
 KAFKA_STOP_S: Final = 5.0
-MALLOC: Final[Mapping[str, str]] = {
-    "MALLOC_MMAP_THRESHOLD_": "268435456",
-    "MALLOC_TRIM_THRESHOLD_": "268435456",
-    "MALLOC_TOP_PAD_": "16777216",
-}
-"""All three or none: half the CPU of producing (kafka.md 4)."""
-
 BUNDLE: Final = REPOSITORY / "web" / "dist"
 KAFKA_TRIES_MAX: Final = 10
 Say = Callable[[str], None]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """A process beside the services, such as a simulator. Without an ops port it is ready when it runs."""
-
-    name: str
-    command: Sequence[str]
-    environ: Mapping[str, str] = field(default_factory=dict)
-    ops_port: int | None = None
-
-
-def four_services(layout: Layout, ports: Mapping[str, int]) -> Sequence[Program]:
-    """Return the services, each with the settings file that was written for it."""
-    return [
-        Program(
-            name=name,
-            command=[sys.executable, "-m", f"services.{name}", "--settings", str(layout.settings(name))],
-            ops_port=ports[f"{name} ops"],
-        )
-        for name in SERVICES
-    ]
 
 
 class OneBox:
@@ -157,34 +129,31 @@ class OneBox:
         self._say(statement(disk, planned, with_kafka=self._given_kafka is None))
         await self._start_kafka()
         kafka = self.kafka_port("up")
+        for program in self._beside:
+            await self._start_program(program)
         await self._persist(lambda: prepare_topics(kafka, free_disk_bytes=planned.free_bytes), "topics")
+        await self._unless_one_fails(self._wait_beside())
         if self._register is not None:
             register = self._register
             await self._persist(lambda: register(kafka), "registry")
         self._registry = await self._persist(lambda: read_registry(kafka), "registry")
         self._write_settings(disk)
-        self._programs = (*self._services(self.layout, self.ports), *self._beside)
+        self._programs = tuple(self._services(self.layout, self.ports))
         for program in self._programs:
             await self._start_program(program)
 
     async def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Return when every service is ready and `endpoints.json` is written.
+        """Return when every service is ready, what is simulated records, and `endpoints.json` is written.
 
         Raises:
             RetryLater: some service is not, and why.
             SettingsError: a service refuses its settings.
         """
-        ready = asyncio.create_task(health.wait_ready(self._ops_ports(), clock=self._clock, timeout_s=timeout_s))
-        await asyncio.wait([ready, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        if not ready.done():
-            ready.cancel()
-            self._raise_failure()
-        await ready
-        self._is_ready = True
+        await self._unless_one_fails(health.wait_ready(self._ops_ports(), clock=self._clock, timeout_s=timeout_s))
         for watched in self._watched.values():
             watched.settled = True
-        if any(device.kind == "camera" and device.enabled for device in self._registry.devices):
-            self.recording_since_us = self._clock.now_us()
+        await self._wait_recording()
+        self._is_ready = True
         self.publish()
         alive = health.watch_alive(self._ops_ports(), clock=self._clock, stuck=self._kill_stuck)
         self._alive = asyncio.create_task(alive, name="alive")
@@ -202,18 +171,18 @@ class OneBox:
         self._raise_failure()
 
     async def stop(self) -> None:
-        """End everything within 30 s: the services beside each other, then Kafka."""
+        """End everything within 30 s: the services, then what they serve and what they stand on.
+
+        A camera that went first would be a device that failed.
+        """
         if self._lock is not None:
             self.layout.endpoints.unlink(missing_ok=True)
         if self._alive is not None:
             self._alive.cancel()  # who is asked to stop soon says nothing more, and does not stand still
-        kafka = self._watched.pop("kafka", None)
-        ended = await asyncio.gather(*(watched.stop(SERVICES_STOP_S) for watched in self._watched.values()))
-        for name, in_time in zip(self._watched, ended, strict=True):
-            if not in_time:
-                self._say(f"{name} did not stop within {SERVICES_STOP_S:.0f} s and was killed")
-        if kafka is not None and not await kafka.stop(KAFKA_STOP_S):
-            self._say(f"kafka did not stop within {KAFKA_STOP_S:.0f} s and was killed")
+        beside = {program.name for program in self._beside}
+        await self._stop_those(self._watched.keys() - beside - {"kafka"}, SERVICES_STOP_S)
+        await self._stop_those(beside, BESIDE_STOP_S)
+        await self._stop_those({"kafka"}, KAFKA_STOP_S)
         if self._kafka is not None:
             await self._kafka.close()
         for task in self._tasks:
@@ -325,6 +294,42 @@ class OneBox:
         await watched.start()
         self._watched[name] = watched
         self._tasks.append(asyncio.create_task(watched.keep(), name=name))
+
+    async def _stop_those(self, names: Collection[str], grace_s: float) -> None:
+        """End these beside each other; a start that failed may have come to none of them."""
+        stopping = {name: watched for name, watched in self._watched.items() if name in names}
+        ended = await asyncio.gather(*(watched.stop(grace_s) for watched in stopping.values()))
+        for name, in_time in zip(stopping, ended, strict=True):
+            if not in_time:
+                self._say(f"{name} did not stop within {grace_s:.0f} s and was killed")
+
+    async def _unless_one_fails(self, waiting: Coroutine[None, None, None]) -> None:
+        """Wait for it; a process that failed meanwhile ends the wait with its error."""
+        task = asyncio.create_task(waiting)
+        try:
+            await asyncio.wait([task, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._raise_failure()
+            await task
+        finally:
+            task.cancel()
+
+    async def _wait_beside(self) -> None:
+        ports = {program.name: program.port for program in self._beside if program.port is not None}
+        await health.wait_listening(ports, clock=self._clock, timeout_s=READY_S)
+
+    async def _wait_recording(self) -> None:
+        """Wait for what is simulated: a real camera may be away for days."""
+        cameras = {device.device_id for device in self._registry.devices if device.kind == "camera" and device.enabled}
+        simulated = {camera_id for camera_id in cameras if self._sources.get(camera_id, "camera") != "camera"}
+        late: Collection[str] = ()
+        if simulated:
+            port = self._ops_ports()["ingest"]
+            late = await health.wait_recording(port, simulated, clock=self._clock, timeout_s=RECORDING_S)
+        if late:
+            self._say(f"not recording after {RECORDING_S:.0f} s: {', '.join(sorted(late))}")
+        elif cameras:
+            self.recording_since_us = self._clock.now_us()
 
     def _ops_ports(self) -> dict[str, int]:
         return {program.name: program.ops_port for program in self._programs if program.ops_port is not None}

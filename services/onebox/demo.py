@@ -10,8 +10,9 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 
+from services.contracts.topics import DEVICES
 from services.ingest import registry_writer
-from services.onebox.box import OneBox, Program, Say
+from services.onebox.box import OneBox, Say
 from services.onebox.demo_city import (
     CAMERA_REF,
     CLIP_CAMERA,
@@ -20,10 +21,12 @@ from services.onebox.demo_city import (
     CameraOfDemo,
     DemoCity,
     demo_city,
+    not_of_a_demo,
 )
 from services.onebox.durable import write_atomically
 from services.onebox.layout import Layout, PortChoice
 from services.onebox.ports import LOOPBACK, reserve
+from services.onebox.programs import Program
 from services.onebox.up import run_box
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import SettingsError
@@ -31,6 +34,7 @@ from services.runtime.kafka_port import Kafka
 
 CAMERA_PORTS: Final = {"cameras": 9554, "clip camera": 9555}
 """Simulated cameras, and the one that plays --clip."""
+NAMED_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ def demo_box(data: Path, wanted: DemoWanted, *, kafka: str | None, ports: PortCh
     _write_secrets(layout, city, wanted)
 
     async def register(port: Kafka) -> None:
-        await registry_writer.apply(registry, port, clock=clock, prune=True)
+        await register_city(registry, port, clock=clock)
 
     return OneBox(
         data,
@@ -108,6 +112,24 @@ def demo_box(data: Path, wanted: DemoWanted, *, kafka: str | None, ports: PortCh
         clock=clock,
         say=say,
     )
+
+
+async def register_city(file: Path, kafka: Kafka, *, clock: Clock) -> None:
+    """Make the registry the demo's city, and take out what an earlier demo had beside it.
+
+    Raises:
+        SettingsError: the registry has a device or site that no demo made; nothing was written.
+        RetryLater: Kafka did not answer.
+    """
+    table = await registry_writer.read_table(kafka, DEVICES.name)
+    others = not_of_a_demo([*table.sites().values(), *table.devices().values()])
+    if others:
+        named = ", ".join(others[:NAMED_MAX]) + (", …" if len(others) > NAMED_MAX else "")
+        raise SettingsError(
+            f"this Kafka has the registry of a real city ({named}), and a demo would put its own in its place; "
+            "cure: run the demo with another --data DIR and without --kafka, or the city with `safealley up`"
+        )
+    await registry_writer.apply(file, kafka, clock=clock, prune=True)
 
 
 def hashes_file(data: Path, camera_id: str) -> Path:
@@ -155,12 +177,12 @@ def _programs(layout: Layout, city: DemoCity, wanted: DemoWanted, places: Mappin
         hashes = str(hashes_file(layout.root, "cam-1"))
         what = ["--count", str(wanted.cameras), "--port", str(places["cameras"]), "--hashes", hashes]
         what += ["--mbps", str(wanted.mbps)]
-        programs.append(Program(name="cameras", command=[*simulator, *what]))
+        programs.append(Program(name="cameras", command=[*simulator, *what], port=places["cameras"]))
     for camera_id, clip in wanted.clips.items():
         name = _simulator(camera_id)
         hashes = str(hashes_file(layout.root, camera_id))
         what = ["--clip", str(clip.resolve()), "--port", str(places[name]), "--hashes", hashes]
-        programs.append(Program(name=name, command=[*simulator, *what]))
+        programs.append(Program(name=name, command=[*simulator, *what], port=places[name]))
     devices = layout.root / "devices.json"
     told = [{"id": d["device_id"], "kind": d["kind"], "secret_ref": d["secret_ref"]} for d in city.devices]
     _write_json(devices, {"endpoints": str(layout.endpoints), "secrets": str(layout.secrets), "devices": told})

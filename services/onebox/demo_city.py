@@ -1,12 +1,15 @@
 """The city of the demo: two Safe Alleys with cameras, bells and lights, as the file a city would write. No I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from services.contracts.device import Device
+from services.contracts.site import Site
 from services.onebox.endpoints import Source
 
-JURISDICTION: Final = "11440"
+JURISDICTION: Final = "demo"
+"""A local government that does not exist: what a demo registered is known by it, on whatever Kafka it stands."""
 CAMERA_REF: Final = "demo-cameras"
 OWN_CAMERA_REF: Final = "own-camera"
 CLIP_CAMERA: Final = "cam-clip"
@@ -62,6 +65,15 @@ def demo_city(cameras: Sequence[CameraOfDemo]) -> DemoCity:
         document={"sites": sites, "devices": [*small, *large]},
         sources={camera.device_id: camera.source for camera in cameras},
         devices=[{name: device[name] for name in ("device_id", "kind", "secret_ref")} for device in small],
+    )
+
+
+def not_of_a_demo(standing: Iterable[Device | Site]) -> list[str]:
+    """Return the ids of what somebody else registered."""
+    return sorted(
+        body.device_id if isinstance(body, Device) else body.site_id
+        for body in standing
+        if body.jurisdiction != JURISDICTION
     )
 
 

@@ -44,6 +44,8 @@ class Endpoints(Struct, frozen=True, kw_only=True):
     cameras: Sequence[Camera] = ()
     processes: Mapping[str, int] = {}
     recording_since_us: int | None = None
+    """From then on every simulated camera records; of a real one each second is footage or a gap with its cause.
+    Nothing without cameras, or when a simulated one did not record in time."""
 
 
 def bells(devices: Sequence[Device], secrets: SecretStore) -> list[Bell]:

@@ -1,5 +1,6 @@
 """What the steps of a check share: the probe they are given and the link they return."""
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Probe:
     scratch: Path
     found: dict[str, Any] = field(default_factory=dict)
     session: aiohttp.ClientSession | None = None
+    until_end: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What a step opens for the steps after it."""
 
     @property
     def http(self) -> aiohttp.ClientSession:

@@ -29,6 +29,7 @@ STOP_S: Final = 5.0
 FORMAT_S: Final = 60.0
 HEAP_MIB: Final = 512
 _READY_LINE: Final = "Kafka Server started"
+METADATA_LOG: Final = "__cluster_metadata-0"
 _UNSYNCED_FORMAT: Final = "No FeatureLevelRecord for metadata.version was found"
 
 _FIXED_PROPERTIES: Final = {
@@ -83,6 +84,12 @@ def cluster_id() -> str:
     return text
 
 
+def first_log_with_records(data: Path) -> Path | None:
+    """Return the log of a topic that holds records, or None. A log that was synced outlived the power cut."""
+    logs = (file for file in data.glob("*-*/*.log") if file.parent.name != METADATA_LOG)
+    return next((file for file in sorted(logs) if file.stat().st_size), None)
+
+
 class LocalKafka:
     """A broker's life: `await start()` returns when it serves, `await stop()` when it is gone.
 
@@ -102,7 +109,7 @@ class LocalKafka:
     ) -> None:
         """Take a directory and, if they must be certain ones, the ports; else free ones are taken."""
         self.directory = directory.resolve()
-        self._cache = cache or cache_directory()
+        self._cache = (cache or cache_directory()).resolve()  # the broker runs in a directory of its own
         self._wanted = (port or 0, controller_port or 0)
         self._now_us = now_us
         self._say = say
@@ -275,6 +282,17 @@ class LocalKafka:
             return False
 
     def _move_aside(self) -> None:
+        """Begin anew, only if nothing that was acknowledged can be lost by it.
+
+        Raises:
+            RetryLater: a topic's log holds records.
+        """
+        if (log := first_log_with_records(self.data)) is not None:
+            raise RetryLater(
+                f"Kafka cannot read its own metadata, and {log} holds records: nothing was touched; "
+                f"cure: put {self.data / METADATA_LOG} back from a copy; or, to begin anew without "
+                f"those records, rename {self.data}"
+            )
         day = datetime.fromtimestamp(self._now_us() / 1_000_000, tz=UTC).strftime("%Y%m%dT%H%M%SZ")
         aside = self.data.with_name(f"data.unusable-{day}")
         self.data.rename(aside)

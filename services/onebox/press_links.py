@@ -37,6 +37,12 @@ async def console(probe: Probe) -> AsyncIterator[None]:
             listener.cancel()
 
 
+async def listens(probe: Probe) -> Link:
+    """Open the console that the next steps hear."""
+    await probe.until_end.enter_async_context(console(probe))
+    return Link(holds=True)
+
+
 async def press(probe: Probe) -> Link:
     """Press the first bell over its real protocol."""
     probe.found["pressed_ns"] = probe.clock.monotonic_ns()
@@ -118,7 +124,11 @@ async def _command(probe: Probe, verb: str, key: str, body: dict[str, Any]) -> d
 async def _now(probe: Probe) -> dict[str, Any]:
     async with probe.http.get(f"{probe.endpoints.gateway}/api/v1/alerts", headers=probe.bearer("operator")) as answer:
         page = await answer.json()
-    return next(alert for alert in page["items"] if alert["alert_id"] == probe.found["alert"]["alert_id"])
+    alert_id = probe.found["alert"]["alert_id"]
+    found: dict[str, Any] | None = next((alert for alert in page["items"] if alert["alert_id"] == alert_id), None)
+    if found is None:
+        raise AssertionError(f"{alert_id} is not in the list of alerts")
+    return found
 
 
 async def _hear(probe: Probe, wanted: Callable[[Item], bool]) -> tuple[int, Item]:

@@ -59,10 +59,6 @@ class ClaimsLog:
         """Wait until every claim is known that stood in the log; the caller sets the deadline."""
         await self._caught_up.wait()
 
-    def is_fresh(self) -> bool:
-        """Tell whether the log has just been read to its end: False after a stop of the process."""
-        return self._caught_up.is_set() and self._clock.monotonic_ns() - self._looked_ns < FRESH_NS
-
     def current(self, key: str) -> Claim | None:
         """Return the claim of the highest epoch; of two equal ones the first."""
         return self._current.get(key)

@@ -5,7 +5,6 @@ every refusal is a `Problem` in JSON, never a traceback and never the payload.
 """
 
 import errno
-import functools
 import re
 import secrets
 import socket
@@ -25,7 +24,7 @@ from services.contracts.errors import ContractError
 from services.runtime import metrics, tracing
 from services.runtime.clock import Clock
 from services.runtime.errors import OwnershipLost, PoisonMessage, RetryLater, SettingsError
-from services.runtime.identity import Caller, Identity, NotAuthenticated, Role
+from services.runtime.identity import Caller, Identity, NotAuthenticated
 from services.runtime.log import redact_text
 from services.runtime.settings import ListenSettings, OpsSettings
 
@@ -135,32 +134,6 @@ def quiet(handler: H) -> H:
     """Mark a handler whose requests are not logged one by one: probes and scrapes."""
     handler.safealley_quiet = True  # type: ignore[attr-defined]
     return handler
-
-
-def require_role(*roles: Role) -> Callable[[H], H]:
-    """Let only these roles call a handler; others get 403, and the handler never runs."""
-
-    def decorate(handler: H) -> H:
-        @functools.wraps(handler)
-        async def checked(*args: Any) -> web.StreamResponse:
-            check_role(args[-1], *roles)  # a method's request stands behind its self
-            return await handler(*args)
-
-        return checked  # type: ignore[return-value]
-
-    return decorate
-
-
-def check_role(request: web.Request, *roles: Role) -> Caller:
-    """Return the caller if it has one of the roles.
-
-    Raises:
-        Refusal: 401 without a caller, 403 with another role.
-    """
-    caller = caller_of(request)
-    if caller.role not in roles:
-        raise refuse(403, f"the role {caller.role} may not do this: it takes {' or '.join(roles)}")
-    return caller
 
 
 def caller_of(request: web.Request) -> Caller:

@@ -279,7 +279,6 @@ class LoopThread:
 
         alarms = LoopThread("alarms", run_alarms, stop_s=10)
         tasks.create_task(alarms.run(context.stopping))     # an error in the thread ends the TaskGroup
-        await alarms.ask(lambda: door.port(), timeout_s=1)  # something done over there
 
     `main` is given an Event of its own loop, set when it has to stop.
     """
@@ -310,23 +309,6 @@ class LoopThread:
             stop.cancel()
             await self._end(done)
             await asyncio.to_thread(thread.join, self._stop_s)
-
-    async def ask(self, question: Callable[[], Awaitable[R]], *, timeout_s: float) -> R:
-        """Run something on the thread's loop and return its answer.
-
-        Raises:
-            RetryLater: the thread does not run.
-            TimeoutError: no answer in time.
-        """
-        if self._loop is None:
-            raise RetryLater(f"the thread {self._name} does not run")
-
-        async def answer() -> R:
-            return await question()
-
-        asked = asyncio.run_coroutine_threadsafe(answer(), self._loop)
-        async with asyncio.timeout(timeout_s):
-            return await asyncio.wrap_future(asked)
 
     async def _end(self, done: asyncio.Future[None]) -> None:
         self._stop_asked = True

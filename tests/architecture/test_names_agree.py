@@ -150,17 +150,34 @@ def test_unit_tests_never_sleep() -> None:
     assert sleeping == []
 
 
-def test_no_queue_is_made_without_a_bound() -> None:
-    """Services queue in bytes (runtime/stage.py, credit.py) or in structures with a bound of their own."""
-    unbounded = [
-        f"{path.relative_to(ROOT)}:{number}"
+QUEUES = {
+    # where a queue has no maximum length of its own: what bounds it
+    "services/alerting/lanes.py": "capacity_bytes of all lanes; nothing is read from Kafka above it",
+    "services/archive/lane.py": "CLOSED_BYTES_MAX of its partition; nothing is read from it above that",
+    "services/gateway/live_channels.py": "2 s of fragments, then down to the next key picture",
+    "services/ingest/alarms/spool.py": "the size of its file, which is allocated at the start",
+    "services/ingest/live_channel.py": "2 s of fragments, then down to the next key picture",
+    "services/ingest/publisher.py": "capacity_bytes of all lanes; the oldest footage becomes a gap",
+    "services/ingest/streams_log.py": "capacity_bytes; states are given up before gaps",
+    "services/ingest/timing.py": "RATE_WINDOW_US of fragments",
+    "services/runtime/access_log.py": "ENTRIES_MAX; twice that for looks that were denied",
+    "services/runtime/credit.py": "one entry for each caller that waits",
+    "services/runtime/dead_letter.py": "the window of records in which letters are counted",
+    "services/runtime/kafka/producer.py": "the credit that its bytes hold until their deadline",
+}
+"""docs/decisions/0006: each queue is made for its work, and each has a bound."""
+
+
+def test_each_queue_without_a_maximum_length_is_known_with_what_bounds_it() -> None:
+    unbounded = r"\b(Queue|LifoQueue|PriorityQueue|SimpleQueue|deque)\((?!.*max(size|len)=)|default_factory=deque\b"
+    found = {
+        str(path.relative_to(ROOT))
         for service in (*SERVICES, "runtime")
         for path in (ROOT / "services" / service).rglob("*.py")
-        for number, line in enumerate(path.read_text().splitlines(), start=1)
-        if re.search(r"(asyncio|queue)\.Queue\(\)", line)
-    ]
+        if re.search(unbounded, path.read_text())
+    }
 
-    assert unbounded == []
+    assert found == set(QUEUES)
 
 
 SETS_A_METRIC = {"inc", "dec", "set", "set_function", "observe", "labels"}

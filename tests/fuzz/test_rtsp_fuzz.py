@@ -46,9 +46,7 @@ def test_messages(data: bytes) -> None:
 def test_header_values(text: str) -> None:
     message.session_id(text)
     message.transport(text)
-    message.rtp_info(text)
     auth.choose(auth.challenges([text, f"Digest {text}"]), basic_allowed=True)
-    auth.split_user_info(f"rtsp://{text}")
     sdp.control_url(sdp.base_url("rtsp://h/", text, None), text)
 
 

@@ -112,4 +112,6 @@ async def test_an_ingest_that_starts_while_kafka_is_away_keeps_presses(tmp_path:
             await probe.press()
             await probe.press()
         await expect_all_presses(probe)
-        assert set(await causes_since(probe, from_us)) <= {"ingest_restart", "kafka_unavailable"}
+        causes = await causes_since(probe, from_us)
+        assert set(causes) <= {"ingest_restart", "kafka_unavailable"}
+        assert causes.get("ingest_restart", 0) > 0, "a killed ingest cannot have recorded all the while"

@@ -31,6 +31,7 @@ from services.contracts import codec
 from services.contracts.alarm import AlarmRaised
 from services.contracts.topics import ALARMS
 from services.onebox.layout import Layout
+from services.onebox.local_kafka import first_log_with_records
 from services.runtime.kafka import AioKafka
 
 ROOT: Final = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ LOST_US_MAX: Final = 2_000_000
 FRAGMENT_US: Final = 1_000_000
 """What is being cut when the power fails was never in Kafka."""
 CAUSES: Final = {"kafka_log_regressed", "ingest_restart", "device_offline"}
-"""The last one: the simulated cameras stand on the same machine and come back after ingest."""
+"""The last one: the simulated cameras come back at other ports, and ingest asks at those it remembers first."""
 
 pytestmark = pytest.mark.timeout(500)
 
@@ -253,12 +254,21 @@ async def test_a_power_cut_in_the_middle_of_the_first_start_leaves_a_box_that_st
 
 
 async def test_a_first_format_that_never_reached_the_disk_is_moved_aside_and_said_in_one_line(tmp_path: Path) -> None:
-    """An older `up`, or another tool, formatted and did not sync: files with names and no content."""
+    """An older `up`, or another tool, formatted and did not sync: files with names and no content.
+
+    Nothing was acknowledged yet: what is acknowledged is synced, and its log is never moved aside
+    (tests/integration/onebox/test_local_kafka.py).
+    """
     data, said = tmp_path / "data", tmp_path / "said"
-    async with running(data, said) as (up, probe):
-        await probe.press()
+    up = Up(data, said)
+    formatted = up.layout.kafka / "data"
+    try:
+        await wait_until((formatted / "meta.properties").exists, UP_S, "Kafka's directory is formatted")
         await up.cut()
-    for file in (up.layout.kafka / "data").rglob("*"):
+    finally:
+        up.stop()
+    assert first_log_with_records(formatted) is None
+    for file in formatted.rglob("*"):
         if file.is_file() and file.name != "meta.properties":
             file.write_bytes(b"")
     async with running(data, said) as (up, probe):

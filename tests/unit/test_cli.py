@@ -68,7 +68,20 @@ def test_demo_passes_on_its_clip_and_its_cameras(stand: Stand, tmp_path: Path) -
 def test_demo_with_check_runs_the_check(stand: Stand) -> None:
     calls = stand("services.onebox.check", "run_check", answer=1)
     assert cli.main(["demo", "--check", "--json"]) == 1
-    assert calls == [((), {"data": Path(".data"), "as_json": True, "clip": None, "ports": "default"})]
+    assert calls == [((), {"data": Path(".data"), "as_json": True, "clip": None, "cameras": 2, "ports": "free"})]
+
+
+def test_the_check_takes_the_cameras_and_the_ports_it_is_told(stand: Stand) -> None:
+    calls = stand("services.onebox.check", "run_check")
+    assert cli.main(["demo", "--check", "--cameras", "7", "--ports", "default"]) == 0
+    assert (calls[0][1]["cameras"], calls[0][1]["ports"]) == (7, "default")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--kafka", "127.0.0.1:9092"), ("--cameras", "0")])
+def test_what_a_check_cannot_do_is_refused_and_not_left_out(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert option in refused(capsys, "demo", "--check", option, value)
 
 
 @pytest.mark.parametrize("name", ["ingest", "alerting", "gateway", "archive"])

@@ -42,7 +42,6 @@ class LockMode(StrEnum):
 
     NONE = "none"
     GOVERNANCE = "governance"
-    COMPLIANCE = "compliance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

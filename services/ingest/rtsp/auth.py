@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 from services.ingest.media_types import Credentials
 
@@ -84,17 +83,6 @@ def authorization(
     if challenge.algorithm_said is not None:
         fields.append(f"algorithm={challenge.algorithm_said}")
     return "Digest " + ", ".join(fields)
-
-
-def split_user_info(url: str) -> tuple[str, Credentials | None]:
-    """Take user info out of a URL, decoding it once; a raw `%` or `@` in a password survives (R17)."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    user_info, at, host = authority.rpartition("@")
-    if not separator or not at:
-        return url, None
-    user, _, password = user_info.partition(":")
-    return f"{scheme}://{host}{slash}{path}", Credentials(username=unquote(user), password=unquote(password))
 
 
 def _challenge(scheme: str, fields: dict[str, str]) -> Challenge:

@@ -55,14 +55,6 @@ class Transport:
     interleaved: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RtpInfo:
-    """A hint about the first packet; fields that cannot be trusted are None."""
-
-    seq: int | None
-    rtptime: int | None
-
-
 def parse(data: bytes) -> Response | PeerRequest:
     """Read one whole message.
 
@@ -117,21 +109,6 @@ def transport(value: str) -> Transport:
         elif name == "ssrc":
             ssrc = _hexadecimal(text)
     return Transport(rtp_channel=rtp, rtcp_channel=rtcp, ssrc=ssrc, interleaved=interleaved)
-
-
-def rtp_info(value: str | None) -> RtpInfo:
-    """Read the first entry of `RTP-Info`: `seq` 0 and 1 and an unreadable `rtptime` are no hint (R07, R08)."""
-    seq = rtptime = None
-    for part in (value or "").split(",")[0].split(";"):
-        name, _, text = part.partition("=")
-        text = text.strip()
-        if not (text.isascii() and text.isdigit()):
-            continue
-        if name.strip().lower() == "seq" and 1 < int(text[:9]) < 1 << 16:
-            seq = int(text)
-        elif name.strip().lower() == "rtptime" and len(text) < 11 and int(text) < 1 << 32:
-            rtptime = int(text)
-    return RtpInfo(seq=seq, rtptime=rtptime)
 
 
 def public_methods(response: Response) -> frozenset[str]:

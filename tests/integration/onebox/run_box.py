@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from services.onebox.box import OneBox, Program
+from services.onebox.box import OneBox
 from services.onebox.layout import Layout
+from services.onebox.programs import Program
 from services.onebox.up import run_box
 from services.runtime.clock import SystemClock
 

@@ -10,14 +10,40 @@ from subprocess import PIPE, Popen
 
 import pytest
 
+from services.onebox import box as box_module
 from services.onebox import endpoints
+from services.onebox.box import OneBox
+from services.onebox.broker_topics import prepare_topics
 from services.onebox.endpoints import Endpoints
 from services.onebox.layout import Layout
+from services.onebox.ports import reserve
+from services.onebox.programs import Program
+from services.runtime.clock import SystemClock
 from services.runtime.errors import SettingsError
+from services.runtime.kafka_port import Kafka
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 WAIT_S = 90.0
+
+SLOW = """
+import os, signal, sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Ready(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+def end(*_):
+    open(sys.argv[2], "a").write(f"{sys.argv[3]} asked\\n")
+    time.sleep(0.5)
+    open(sys.argv[2], "a").write(f"{sys.argv[3]} ended\\n")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+while len(sys.argv) > 4 and not os.path.exists(sys.argv[4]):
+    time.sleep(0.05)
+time.sleep(1)
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
+"""
 
 
 class Up:
@@ -109,3 +135,44 @@ async def test_a_second_up_on_the_directory_is_refused_and_the_first_goes_on(up:
     assert f"process id {up.process.pid}" in output
     assert all(runs(pid) for pid in found.processes.values())
     assert up.layout.endpoints.exists()
+
+
+async def test_a_simulator_listens_before_the_city_is_registered_and_ends_after_the_services(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else ingest would find a camera that refuses it, or lose one that is fine."""
+    diary = tmp_path / "diary"
+    reserved = reserve({"camera": 0})
+    port = reserved.ports["camera"]
+
+    def slow(name: str, at: int) -> list[str]:
+        return [sys.executable, "-c", SLOW, str(at), str(diary), name]
+
+    async def prepare_and_let_go(kafka: Kafka, *, free_disk_bytes: int) -> None:
+        """The city comes next: nothing but the wait for its port gives the camera time."""
+        await prepare_topics(kafka, free_disk_bytes=free_disk_bytes)
+        (tmp_path / "go").touch()
+
+    async def register(_kafka: Kafka) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        diary.write_text("registered\n")
+
+    monkeypatch.setattr(box_module, "prepare_topics", prepare_and_let_go)
+    box = OneBox(
+        tmp_path / "data",
+        ports="free",
+        services=lambda _, ports: [
+            Program(name="ingest", command=slow("ingest", ports["ingest ops"]), ops_port=ports["ingest ops"])
+        ],
+        beside=[Program(name="camera", command=[*slow("camera", port), str(tmp_path / "go")], port=port)],
+        register=register,
+        reserved=reserved,
+        clock=SystemClock(),
+        say=print,
+    )
+    async with box:
+        pass
+    assert diary.read_text().splitlines() == [
+        "registered", "ingest asked", "ingest ended", "camera asked", "camera ended",
+    ]  # fmt: skip

@@ -9,8 +9,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from services.onebox.local_kafka import LocalKafka
+from services.onebox.settings import cache_directory
 from services.runtime.clock import SystemClock
-from services.runtime.errors import SettingsError
+from services.runtime.errors import RetryLater, SettingsError
 
 RECORDS = 50
 
@@ -68,6 +69,29 @@ async def test_a_format_that_never_reached_the_disk_is_moved_aside_and_made_agai
     assert len(aside) == 1
     assert said[-1].startswith("Kafka's data never reached the disk")
     assert str(aside[0]) in said[-1]
+
+
+@pytest.mark.parametrize("lost", ["__cluster_metadata-0/*", "meta.properties"])
+async def test_records_are_never_moved_aside_when_kafka_lost_its_own_metadata(tmp_path: Path, lost: str) -> None:
+    kafka = LocalKafka(tmp_path, now_us=SystemClock().now_us)
+    await kafka.start()
+    await produce(kafka.bootstrap)
+    kafka.kill()
+    log = kafka.data / "alarms-0" / f"{0:020}.log"
+    before = log.read_bytes()
+    for file in [*kafka.data.glob(lost), *kafka.data.glob("bootstrap.checkpoint")]:
+        file.write_bytes(b"")
+    with pytest.raises(RetryLater, match=rf"{log} holds records: nothing was touched; cure: "):
+        await kafka.start()
+    await kafka.close()
+    assert log.read_bytes() == before
+
+
+async def test_jars_are_found_in_a_relative_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cache_directory().resolve()
+    monkeypatch.chdir(cache.parent)
+    async with LocalKafka(tmp_path / "kafka", cache=Path(cache.name), now_us=SystemClock().now_us) as kafka:
+        assert kafka.pid
 
 
 async def test_a_busy_port_is_named_with_its_cure(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -157,14 +158,23 @@ async def test_an_epoch_rises_across_a_log_that_went_back(claims: ClaimsLog, kaf
     assert second.epoch > first.epoch
 
 
-async def test_a_process_that_stood_still_is_not_fresh_until_it_has_read_on(
-    claims: ClaimsLog, clock: FakeClock
-) -> None:  # fmt: skip
-    assert claims.is_fresh()
-    clock._elapsed_us += 60_000_000  # stopped and resumed: time went on, nobody ran
-    assert not claims.is_fresh()
+async def test_a_process_that_stood_still_reads_all_claims_anew(
+    claims: ClaimsLog, kafka: MemoryKafka, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, read = kafka.whole, 0
+
+    async def counted(*topics: str) -> Any:
+        nonlocal read
+        read += 1
+        return await whole(*topics)
+
+    monkeypatch.setattr(kafka, "whole", counted)
     await clock.advance(1)
-    assert claims.is_fresh()
+    assert read == 0
+    clock._elapsed_us += 60_000_000  # stopped and resumed: time went on, nobody ran
+    await clock.advance(1)
+    assert read == 1
+    await claims.caught_up()
 
 
 async def test_an_unreadable_claim_is_passed_over(claims: ClaimsLog, kafka: MemoryKafka) -> None:

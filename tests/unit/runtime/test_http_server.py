@@ -36,7 +36,6 @@ from services.runtime.http_server import (
     quiet,
     read_body,
     refuse,
-    require_role,
     serve,
     set_session,
 )
@@ -87,10 +86,6 @@ def add_routes(app: web.Application) -> None:
     async def probe(_request: web.Request) -> web.Response:
         return json_response({})
 
-    @require_role("supervisor", "auditor")
-    async def restricted(_request: web.Request) -> web.Response:
-        return json_response({})
-
     async def note(request: web.Request) -> web.Response:
         return json_response(await read_body(request, Note))
 
@@ -125,7 +120,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/whoami", whoami)
     app.router.add_get("/page", page)
     app.router.add_get("/probe", probe)
-    app.router.add_get("/restricted", restricted)
     app.router.add_post("/note", note)
     app.router.add_get("/fail/{how}", fail)
     app.router.add_get("/socket", socket_handler)
@@ -198,14 +192,6 @@ async def test_a_caller_who_is_not_believed_gets_401(headers: dict[str, str], do
 async def test_a_public_page_comes_up_with_a_stale_cookie(door: Opened) -> None:
     async with door as here:
         assert (await here.ask("GET", "/page", headers={"Cookie": f"{SESSION_COOKIE}=stale"}))[0] == 200
-
-
-async def test_another_role_gets_403_with_the_roles_that_may(door: Opened) -> None:
-    async with door as here:
-        status, body, _ = await here.ask("GET", "/restricted", headers=here.bearer("operator"))
-        assert (status, body["error"]) == (403, "forbidden")
-        assert "supervisor or auditor" in body["detail"]
-        assert (await here.ask("GET", "/restricted", headers=here.bearer("auditor")))[0] == 200
 
 
 # --- origin -----------------------------------------------------------------------------------

@@ -311,34 +311,6 @@ async def test_a_thread_that_does_not_stop_is_named() -> None:
         release.set()
 
 
-async def test_a_question_is_answered_on_the_threads_own_loop() -> None:
-    stopping = asyncio.Event()
-    up = asyncio.Event()
-    here = asyncio.get_running_loop()
-
-    async def main(stop: asyncio.Event) -> None:
-        here.call_soon_threadsafe(up.set)
-        await stop.wait()
-
-    async def name() -> str:
-        return threading.current_thread().name
-
-    thread = LoopThread("alarms", main, stop_s=5)
-    running = asyncio.create_task(thread.run(stopping))
-    await up.wait()
-    assert await thread.ask(name, timeout_s=5) == "alarms"
-    stopping.set()
-    await running
-
-
-async def test_asking_a_thread_that_does_not_run_is_refused() -> None:
-    async def name() -> str:
-        return "never"
-
-    with pytest.raises(RetryLater, match="does not run"):
-        await LoopThread("alarms", until, stop_s=5).ask(name, timeout_s=1)
-
-
 async def test_cancelling_the_run_stops_the_thread() -> None:
     ended = threading.Event()
     started = threading.Event()

@@ -82,11 +82,5 @@ def test_basic_is_answered_only_where_the_device_allows_it() -> None:
     )
 
 
-def test_r17_percent_and_at_in_a_password_survive() -> None:
-    url, known = auth.split_user_info("rtsp://ad%40min:p@ss%25w%@10.0.0.9:554/ch0?x=1")
-    assert url == "rtsp://10.0.0.9:554/ch0?x=1"
-    assert known == Credentials(username="ad@min", password="p@ss%w%")
-
-
 def test_credentials_are_never_printed() -> None:
     assert "Circle" not in repr(MUFASA)

@@ -42,15 +42,6 @@ def test_r06_a_session_without_timeout_has_sixty_seconds() -> None:
     assert message.session_id("a;timeout=x") == ("a", 60)
 
 
-@pytest.mark.parametrize("value", ["url=trackID=1;seq=1;rtptime=-1", "url=t;seq=0;rtptime=", "", None, ";;,"])
-def test_r07_r08_and_r09_an_rtp_info_that_says_nothing(value: str | None) -> None:
-    assert message.rtp_info(value) == message.RtpInfo(seq=None, rtptime=None)
-
-
-def test_r10_a_trailing_semicolon_in_rtp_info() -> None:
-    assert message.rtp_info("url=trackID=1;seq=7;rtptime=9;") == message.RtpInfo(seq=7, rtptime=9)
-
-
 def test_r11_and_r12_ssrc_with_spaces_and_in_front() -> None:
     parsed = message.transport("RTP/AVP/TCP;ssrc= 4B2D1A ;unicast;interleaved=2-3")
     assert parsed == message.Transport(rtp_channel=2, rtcp_channel=3, ssrc=0x4B2D1A, interleaved=True)
@@ -81,5 +72,4 @@ def test_every_recorded_answer_of_a_real_camera_is_read(shared_data: Path) -> No
         assert isinstance(parsed, Response)
         assert parsed.status in (200, 401), file.name
         assert parsed.cseq is not None, file.name
-        message.rtp_info(parsed.first("rtp-info"))
         message.transport(parsed.first("transport") or "")
