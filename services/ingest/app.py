@@ -21,7 +21,7 @@ from services.ingest.host_clock import HostClock
 from services.ingest.live import LiveHub
 from services.ingest.media.stills import Stills
 from services.ingest.offline_alarm import offline_alarm
-from services.ingest.ownership import CameraClaim, StaticAssigner
+from services.ingest.ownership import CameraClaim, FootageWatch, StaticAssigner
 from services.ingest.publisher import VideoPublisher
 from services.ingest.ramp import Ramp
 from services.ingest.recorder import Parts
@@ -99,6 +99,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
                 clock=clock,
             ),
             live=live.view,
+            footage=FootageWatch(kafka("footage"), clock=clock),
             clock=clock,
         )
         city.on_change(supervisor.apply)

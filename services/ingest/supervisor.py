@@ -9,14 +9,17 @@ import structlog
 from services.contracts.claim import Claim
 from services.contracts.device import CameraStream, Device
 from services.ingest import metrics
-from services.ingest.ownership import Assigner, CameraClaim
+from services.ingest.ending import end
+from services.ingest.ownership import Assigner, CameraClaim, FootageWatch
 from services.ingest.recorder import LiveView, Parts, Recorder, same_session
 from services.ingest.registry import Registry
 from services.runtime.clock import Clock
+from services.runtime.errors import RetryLater
 
 log = structlog.get_logger()
 
 _TICK_S: Final = 1.0
+_LOST_LOOK_S: Final = 60.0
 
 
 class Camera:
@@ -40,7 +43,7 @@ class Camera:
 
     async def run(self) -> None:
         """Record until retired, or until somebody else claims the camera."""
-        while (device := self._wanted) is not None and not self._claim.superseded():
+        while (device := self._wanted) is not None and not self.taken_over:
             # Each life has its own epoch: seq and run count from 0 in it.
             self._claim = self._claims(device.device_id)
             self._recorders = [
@@ -71,16 +74,25 @@ class Camera:
         self._stop()
 
     def claim_changed(self) -> None:
-        if self._claim.superseded():
+        if self.taken_over:
             log.warning("supervisor.camera_taken_over", camera_id=self.device.device_id)
             self._stop()
 
     def tick(self, passed_s: float) -> None:
+        if self.taken_over:
+            return
         for recorder in self._recorders:
             recorder.tick(passed_s)
 
     def status(self) -> list[dict[str, object]]:
+        if self.taken_over:
+            return [{"id": self.device.device_id, "state": "taken_over"}]
         return [recorder.status() for recorder in self._recorders]
+
+    @property
+    def taken_over(self) -> bool:
+        """Tell whether somebody claimed the camera after us: we do not record it any more."""
+        return self._claim.superseded()
 
     @property
     def attempted(self) -> bool:
@@ -101,12 +113,14 @@ class Supervisor:
         parts: Parts,
         claims: Callable[[str], CameraClaim],
         live: Callable[[str, CameraStream], LiveView],
+        footage: FootageWatch,
         clock: Clock,
     ) -> None:
         self._assigner = assigner
         self._parts = parts
         self._claims = claims
         self._live = live
+        self._footage = footage
         self._clock = clock
         self._cameras: dict[str, Camera] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
@@ -138,6 +152,7 @@ class Supervisor:
         """Record until asked to stop, then let every camera end its run and flush."""
         async with asyncio.TaskGroup() as self._tasks:
             ticking = self._tasks.create_task(self._tick(), name="supervisor tick")
+            taking_back = self._tasks.create_task(self._take_back(self._tasks), name="supervisor take back")
             self.apply(self._registry)
             await stopping.wait()
             self._stopping = True
@@ -146,6 +161,7 @@ class Supervisor:
             if self._ending:
                 await asyncio.wait(self._ending.values())
             ticking.cancel()
+            await end((taking_back,))
         self._tasks = None
 
     def claim_changed(self, claim: Claim) -> None:
@@ -181,6 +197,29 @@ class Supervisor:
             del self._ending[camera_id]
             if camera_id not in self._cameras:
                 metrics.forget_camera(camera_id)
+
+    async def _take_back(self, tasks: asyncio.TaskGroup) -> None:
+        """Record again what was taken over and is recorded by nobody now.
+
+        Footage decides, not time: of two processes that both want a camera the later one keeps it.
+        """
+        while True:
+            await self._clock.sleep(_LOST_LOOK_S)
+            lost = {camera_id for camera_id, camera in self._cameras.items() if camera.taken_over}
+            metrics.LOST_CAMERAS.set(len(lost))
+            if not lost:
+                continue
+            log.error("supervisor.cameras_recorded_by_another", count=len(lost))
+            try:
+                unrecorded = await self._footage.unrecorded(lost)
+            except RetryLater as error:
+                log.warning("supervisor.take_back_waits", reason=str(error))
+                continue
+            for camera_id in unrecorded:
+                camera = self._cameras.get(camera_id)
+                if camera is not None and camera.taken_over and not self._stopping:
+                    log.warning("supervisor.camera_taken_back", camera_id=camera_id)
+                    self._start(tasks, camera.device)
 
     async def _tick(self) -> None:
         before_ns = self._clock.monotonic_ns()

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from services.contracts import codec
+from services.contracts.claim import Claim
 from services.contracts.device import Device
 from services.contracts.fragment import Fragment, VideoEnd, read_video_headers
 from services.contracts.gap import Gap, GapClosed
@@ -27,7 +28,7 @@ from services.ingest.media_types import (
     SessionEnd,
     SessionPhase,
 )
-from services.ingest.ownership import CameraClaim, StaticAssigner
+from services.ingest.ownership import CameraClaim, FootageWatch, StaticAssigner
 from services.ingest.publisher import VideoPublisher
 from services.ingest.ramp import Ramp
 from services.ingest.recorder import Parts
@@ -36,7 +37,7 @@ from services.ingest.streams_log import StreamsLog
 from services.ingest.supervisor import Supervisor
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import FakeClock, settle
-from services.runtime.kafka_port import TopicSpec
+from services.runtime.kafka_port import Outgoing, ProducerProfile, TopicSpec
 from services.runtime.memory_kafka import MemoryKafka
 from services.runtime.settings import SecretStore
 
@@ -124,6 +125,7 @@ class Bench:
                 camera_id, self.claims, owner="ingest-0", live_url="ws://127.0.0.1:1/", clock=clock
             ),
             live=lambda camera_id, stream: LiveCamera(key=(camera_id, stream.name)),
+            footage=FootageWatch(kafka, clock=clock),
             clock=clock,
         )
 
@@ -141,6 +143,9 @@ class Bench:
 
     def bodies(self) -> list[Any]:
         return [codec.decode_event(one.headers, one.value).body for one in self.kafka.records(STREAMS.name)]
+
+    def claimed(self) -> list[Claim]:
+        return [codec.decode(one.value or b"", Claim) for one in self.kafka.records(CLAIMS.name)]
 
     def states(self) -> list[str]:
         return [one.state for one in self.bodies() if isinstance(one, StreamState)]
@@ -288,20 +293,61 @@ async def test_a_second_claim_ends_our_recording(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        made.claims.on_change(made.supervisor.claim_changed)
         await made.apply(city(registered_camera))
-        await clock.advance(0.5)
-        made.sessions[0].record()
-        await clock.advance(1)
-        other = ClaimsLog(made.kafka, clock)
-        async with other.open():
-            await clock.advance(0.5)
-            claiming = asyncio.create_task(other.claim(registered_camera.device_id, owner="ingest-1", live_url=None))
-            await clock.advance(5)
-            await claiming
+        await _recorded_and_taken_over(made, registered_camera)
 
         assert len(made.sessions) == 1
         assert isinstance(made.videos()[-1], VideoEnd)
+        assert [line["state"] for line in made.supervisor.status()] == ["taken_over"]
+
+
+async def test_a_camera_taken_over_is_recorded_again_when_nobody_records_it_any_more(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await _recorded_and_taken_over(made, registered_camera)
+        await clock.advance(80)
+        assert len(made.sessions) == 2
+        made.sessions[1].record()
+        await clock.advance(2)
+
+        newest = made.videos()[-1]
+        assert isinstance(newest, Fragment)
+        assert newest.epoch == max(claim.epoch for claim in made.claimed())
+        assert len(made.claimed()) == 3
+
+
+async def test_a_camera_taken_over_is_left_to_whoever_records_it(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await _recorded_and_taken_over(made, registered_camera)
+        async with made.kafka.producer(ProducerProfile.VIDEO) as other:
+            for _ in range(200):
+                await other.send(fragment_of(registered_camera.device_id, clock.now_us()))
+                await clock.advance(1)
+
+        assert len(made.sessions) == 1
+
+
+async def _recorded_and_taken_over(made: Bench, camera: Device) -> None:
+    made.claims.on_change(made.supervisor.claim_changed)
+    await made.clock.advance(0.5)
+    made.sessions[0].record()
+    await made.clock.advance(1)
+    other = ClaimsLog(made.kafka, made.clock)
+    async with other.open():
+        await made.clock.advance(0.5)
+        claiming = asyncio.create_task(other.claim(camera.device_id, owner="ingest-1", live_url=None))
+        await made.clock.advance(5)
+        await claiming
+
+
+def fragment_of(camera_id: str, at_us: int) -> Outgoing:
+    """A fragment as another process sends it, as far as its key tells."""
+    return Outgoing(topic=VIDEO.name, key=camera_id, value=b"moofmdat", headers=(), timestamp_ms=at_us // 1000)
 
 
 async def test_our_own_mistake_in_one_session_ends_neither_it_nor_the_others(
