@@ -64,9 +64,11 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
     )
     claims = ClaimsLog(kafka("claims"), clock)
 
-    def report_offline(device: Device, active: bool, since_us: UtcMicroseconds, detail: str) -> None:
+    def report_offline(device: Device, active: bool, since_us: UtcMicroseconds, detail: str) -> bool:
         site = city.current.site_of(device)
-        door.submit(offline_alarm(device, site, active=active, since_us=since_us, detail=detail, now_us=clock.now_us()))
+        return door.submit(
+            offline_alarm(device, site, active=active, since_us=since_us, detail=detail, now_us=clock.now_us())
+        )
 
     async with claims.open(), api.live_port(live, settings, clock) as live_port:
         supervisor = Supervisor(

@@ -1,7 +1,7 @@
-"""One camera stream: session after session until it is stopped, with its states, gaps and alarm.
+"""One camera stream: session after session until it is stopped, with its states and gaps.
 
 It is the session's sink and the lane's listener: facts come in by calls that return at once, and go
-out to `video` (lane), `streams` (states and gaps), `alarms` (offline) and the live port.
+out to `video` (lane), `streams` (states and gaps) and the live port.
 """
 
 import asyncio
@@ -84,7 +84,8 @@ class LiveView(Protocol):
         """There is no session; no picture since then, and why."""
 
 
-OfflineAlarm = Callable[[Device, bool, UtcMicroseconds, str], None]
+OfflineAlarm = Callable[[Device, bool, UtcMicroseconds, str], bool]
+"""Told the device, active or cleared, since when and why; False: not taken, so say it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +132,7 @@ class Recorder:
         self._state_detail = ""
         self._since_us = now_us
         self._codec: str | None = None
-        self._offline_from_us: int | None = None
-        self._alarmed = False
+        self.offline_from_us: UtcMicroseconds | None = None
 
     # --- its life
 
@@ -155,14 +155,8 @@ class Recorder:
             self._session.request_stop()
 
     def tick(self, passed_s: float) -> None:
-        """Count a second that was to be recorded, and raise the alarm that is due."""
+        """Count a second that was to be recorded."""
         self._series.expected_seconds.inc(passed_s)
-        since_us = self._offline_from_us
-        if since_us is None or self._alarmed:
-            return
-        if self._clock.now_us() - since_us >= self._parts.offline_alarm_s * 1e6:
-            self._alarmed = True
-            self._parts.offline_alarm(self.device, True, since_us, self._state_detail)
 
     def status(self) -> dict[str, object]:
         return {
@@ -173,6 +167,14 @@ class Recorder:
             "since_us": self._since_us,
             "epoch": self._lane.epoch,
         }
+
+    @property
+    def is_recording(self) -> bool:
+        return self._state == "recording"
+
+    @property
+    def detail(self) -> str:
+        return self._state_detail
 
     @property
     def attempted(self) -> bool:
@@ -249,8 +251,8 @@ class Recorder:
         if end.cause is None or self._stop.is_set():
             return
         self._write(self._ledger.session_ended(end, now_us))
-        if self._offline_from_us is None:
-            self._offline_from_us = now_us
+        if self.offline_from_us is None:
+            self.offline_from_us = now_us
         self._enter("offline", end.detail.value)
         self._live.closed(end.last_end_us or now_us, end.cause)
 
@@ -341,12 +343,9 @@ class Recorder:
         metrics.CONNECTS.labels("recording").inc()
         if self._media_from_s is None:
             self._media_from_s = self._clock.monotonic_ns() / 1e9
-        self._offline_from_us = None
+        self.offline_from_us = None
         self._enter("recording", "")
         self._live.recording()
-        if self._alarmed:
-            self._alarmed = False
-            self._parts.offline_alarm(self.device, False, self._clock.now_us(), "")
 
     def _enter(self, state: SessionState, detail: str) -> None:
         if (state, detail) == (self._state, self._state_detail):

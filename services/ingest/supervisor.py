@@ -40,6 +40,8 @@ class Camera:
         self._live = live
         self._wanted: Device | None = device
         self._recorders: list[Recorder] = []
+        self._alarmed: bool | None = None
+        """Is the offline alarm active? None: an earlier process or owner may have raised it."""
 
     async def run(self) -> None:
         """Record until retired, or until somebody else claims the camera."""
@@ -66,11 +68,17 @@ class Camera:
             self._stop()
 
     def retire(self, device: Device | None) -> None:
-        """Stop for good. `device`: what the registry still says of it."""
-        self._wanted = None
+        """Stop for good, and miss it no more. `device`: what the registry still says of it."""
+        if not self.taken_over:
+            self._alarm(active=False, since_us=self._parts.clock.now_us(), detail="")
         if device is not None:
             for recorder in self._recorders:
                 recorder.device = device
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop because the process does."""
+        self._wanted = None
         self._stop()
 
     def claim_changed(self) -> None:
@@ -83,6 +91,7 @@ class Camera:
             return
         for recorder in self._recorders:
             recorder.tick(passed_s)
+        self._tell_alarm()
 
     def status(self) -> list[dict[str, object]]:
         if self.taken_over:
@@ -97,6 +106,21 @@ class Camera:
     @property
     def attempted(self) -> bool:
         return bool(self._recorders) and all(recorder.attempted for recorder in self._recorders)
+
+    def _tell_alarm(self) -> None:
+        """Raise when one of its streams is away too long; clear when all are recorded, once at least."""
+        now_us = self._parts.clock.now_us()
+        away = [(since_us, one) for one in self._recorders if (since_us := one.offline_from_us) is not None]
+        if away:
+            since_us, recorder = min(away, key=lambda pair: pair[0])
+            if now_us - since_us >= self._parts.offline_alarm_s * 1e6:
+                self._alarm(active=True, since_us=since_us, detail=recorder.detail)
+        elif self._recorders and all(recorder.is_recording for recorder in self._recorders):
+            self._alarm(active=False, since_us=now_us, detail="")
+
+    def _alarm(self, *, active: bool, since_us: int, detail: str) -> None:
+        if self._alarmed is not active and self._parts.offline_alarm(self.device, active, since_us, detail):
+            self._alarmed = active
 
     def _stop(self) -> None:
         for recorder in self._recorders:
@@ -157,7 +181,7 @@ class Supervisor:
             await stopping.wait()
             self._stopping = True
             for camera in self._cameras.values():
-                camera.retire(None)
+                camera.stop()
             if self._ending:
                 await asyncio.wait(self._ending.values())
             ticking.cancel()

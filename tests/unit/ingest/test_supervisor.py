@@ -114,9 +114,7 @@ class Bench:
                 ramp=Ramp(connects_per_s=1_000, handshakes_per_host=2, clock=clock),
                 secrets=SecretStore(secrets_dir),
                 sessions=self._session,
-                offline_alarm=lambda device, active, _since, detail: self.alarms.append(
-                    (device.device_id, active, detail)
-                ),
+                offline_alarm=self._offline_alarm,
                 writer="ingest-0",
                 offline_alarm_s=2.0,
                 clock=clock,
@@ -133,6 +131,10 @@ class Bench:
         session = FakeSession(target, sink, self.clock)
         self.sessions.append(session)
         return session
+
+    def _offline_alarm(self, device: Device, active: bool, _since_us: int, detail: str) -> bool:
+        self.alarms.append((device.device_id, active, detail))
+        return True
 
     async def apply(self, registry: Registry) -> None:
         self.supervisor.apply(registry)
@@ -218,15 +220,79 @@ async def test_a_camera_that_goes_away_is_told_at_once_and_alarmed_after_the_lim
         await settle()
         assert made.states()[-1] == "offline"
         assert [gap.to_us for gap in made.gaps()] == [None]
-        assert made.alarms == []
+        cleared = (registered_camera.device_id, False, "")
+        assert made.alarms == [cleared]
         await clock.advance(4)
-        assert made.alarms == [(registered_camera.device_id, True, "stall")]
+        assert made.alarms[1:] == [(registered_camera.device_id, True, "stall")]
 
         made.sessions[-1].record()
         await clock.advance(1)
-        assert made.alarms[1:] == [(registered_camera.device_id, False, "")]
+        assert made.alarms[2:] == [cleared]
         assert isinstance(made.gaps()[-1], GapClosed)
         assert made.states()[-1] == "recording"
+
+
+async def test_an_alarm_of_an_earlier_process_is_cleared_with_the_first_pictures(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await clock.advance(1.5)
+        assert made.alarms == []
+        made.sessions[0].record()
+        await clock.advance(3)
+        assert made.alarms == [(registered_camera.device_id, False, "")]
+
+
+async def test_an_alarm_is_cleared_when_the_camera_is_found_at_its_new_address(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await clock.advance(0.5)
+        made.sessions[0].end("device_offline", EndDetail.REFUSED)
+        await clock.advance(4)
+        assert made.alarms == [(registered_camera.device_id, True, "refused")]
+        stream = msgspec.structs.replace(registered_camera.streams[0], url="rtsp://10.0.0.9:554/second")
+        await made.apply(city(msgspec.structs.replace(registered_camera, revision=2, streams=(stream,))))
+        await clock.advance(2)
+        assert len(made.alarms) == 1
+        made.sessions[-1].record()
+        await clock.advance(1)
+        assert made.alarms[1:] == [(registered_camera.device_id, False, "")]
+
+
+async def test_an_alarm_is_cleared_when_the_camera_is_not_wanted_any_more_but_not_when_the_process_ends(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    one, other = named(registered_camera, "one"), named(registered_camera, "other")
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(one, other))
+        await clock.advance(0.5)
+        for session in made.sessions:
+            session.end("device_offline", EndDetail.REFUSED)
+        await clock.advance(4)
+        await made.apply(city(named(one, "one", revision=2, enabled=False), other))
+        await clock.advance(1)
+    assert made.alarms == [("one", True, "refused"), ("other", True, "refused"), ("one", False, "")]
+
+
+async def test_one_stream_of_a_camera_does_not_clear_what_the_other_raised(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    sub = msgspec.structs.replace(registered_camera.streams[0], name="sub")
+    both = msgspec.structs.replace(registered_camera, record="both", streams=(*registered_camera.streams, sub))
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(both))
+        await clock.advance(0.5)
+        made.sessions[0].end("device_offline", EndDetail.REFUSED)
+        await clock.advance(4)
+        made.sessions[1].record()
+        await clock.advance(2)
+        assert made.alarms == [(registered_camera.device_id, True, "refused")]
+        made.sessions[-1].record()
+        await clock.advance(1)
+        assert made.alarms[1:] == [(registered_camera.device_id, False, "")]
 
 
 async def test_seq_goes_on_over_sessions_and_each_run_has_its_end(
