@@ -49,6 +49,7 @@ log = structlog.get_logger()
 STATE_NUMBERS: Final[dict[SessionState, int]] = {
     "connecting": 0, "recording": 1, "stalled": 2, "offline": 3, "disabled": 4,
 }  # fmt: skip
+RESTART: Final[tuple[GapCause, str]] = ("ingest_restart", "restart")
 _FLUSH_S: Final = 6.0
 
 
@@ -123,6 +124,7 @@ class Recorder:
         )
         self._backoff = Backoff(random.uniform)
         self._stop = asyncio.Event()
+        self._stopped_for: tuple[GapCause | None, str] = RESTART
         self._seen_key = asyncio.Event()
         self._session: Session | None = None
         self._slot: Slot | None = None
@@ -149,7 +151,9 @@ class Recorder:
                 sending.cancel()
                 claiming.cancel()
 
-    def stop(self) -> None:
+    def stop(self, cause: GapCause | None, detail: str) -> None:
+        """Stop; `cause`: of the time from now on. None: somebody else records."""
+        self._stopped_for = cause, detail
         self._stop.set()
         if self._session is not None:
             self._session.request_stop()
@@ -167,6 +171,10 @@ class Recorder:
             "since_us": self._since_us,
             "epoch": self._lane.epoch,
         }
+
+    @property
+    def stream(self) -> CameraStream:
+        return self._stream
 
     @property
     def is_recording(self) -> bool:
@@ -280,14 +288,15 @@ class Recorder:
             flushing.cancel()
 
     def _close(self) -> None:
-        """Name what could not be sent, and leave no gap open: nobody would know of it any more."""
+        """Name what could not be sent, and why nothing comes after it."""
         for lost in self._lane.abandon():
             self.lost(lost)
         now_us = self._clock.now_us()
-        self._write(self._ledger.stopped(now_us))
-        self._live.closed(now_us, "operator_stop")
-        if not self.device.enabled:
-            self._enter("disabled", "operator_stop")
+        cause, detail = self._stopped_for
+        self._write(self._ledger.stopped(now_us, cause, detail))
+        self._live.closed(now_us, cause or "ingest_restart")
+        if cause in {"operator_stop", "shed_by_policy"}:
+            self._enter("disabled", cause)
 
     # --- what its session says (FragmentSink)
 

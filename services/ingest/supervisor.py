@@ -8,10 +8,12 @@ import structlog
 
 from services.contracts.claim import Claim
 from services.contracts.device import CameraStream, Device
+from services.contracts.gap import GapCause
 from services.ingest import metrics
 from services.ingest.ending import end
-from services.ingest.ownership import Assigner, CameraClaim, FootageWatch
-from services.ingest.recorder import LiveView, Parts, Recorder, same_session
+from services.ingest.gap_ledger import GapLedger
+from services.ingest.ownership import Assigner, CameraClaim, FootageWatch, Placement
+from services.ingest.recorder import RESTART, LiveView, Parts, Recorder, same_session
 from services.ingest.registry import Registry
 from services.runtime.clock import Clock
 from services.runtime.errors import RetryLater
@@ -20,6 +22,12 @@ log = structlog.get_logger()
 
 _TICK_S: Final = 1.0
 _LOST_LOOK_S: Final = 60.0
+Reason = tuple[GapCause, str]
+DISABLED: Final[Reason] = ("operator_stop", "disabled")
+REMOVED: Final[Reason] = ("operator_stop", "removed")
+NOT_RECORDED: Final[Reason] = ("operator_stop", "stream_not_recorded")
+NO_ROOM: Final[Reason] = ("shed_by_policy", "no_room")
+TAKEN_OVER: Final = (None, "")
 
 
 class Camera:
@@ -64,27 +72,26 @@ class Camera:
         if same_session(before, device):
             for recorder in self._recorders:
                 recorder.device = device
-        else:
-            self._stop()
+            return
+        kept = {stream.name for stream in recorded_streams(device)}
+        for recorder in self._recorders:
+            recorder.stop(*(RESTART if recorder.stream.name in kept else NOT_RECORDED))
 
-    def retire(self, device: Device | None) -> None:
-        """Stop for good, and miss it no more. `device`: what the registry still says of it."""
+    def retire(self, why: Reason) -> None:
+        """Stop for good, and miss it no more."""
         if not self.taken_over:
             self._alarm(active=False, since_us=self._parts.clock.now_us(), detail="")
-        if device is not None:
-            for recorder in self._recorders:
-                recorder.device = device
-        self.stop()
+        self._end(why)
 
     def stop(self) -> None:
         """Stop because the process does."""
-        self._wanted = None
-        self._stop()
+        self._end(RESTART)
 
     def claim_changed(self) -> None:
         if self.taken_over:
             log.warning("supervisor.camera_taken_over", camera_id=self.device.device_id)
-            self._stop()
+            for recorder in self._recorders:
+                recorder.stop(*TAKEN_OVER)
 
     def tick(self, passed_s: float) -> None:
         if self.taken_over:
@@ -122,9 +129,10 @@ class Camera:
         if self._alarmed is not active and self._parts.offline_alarm(self.device, active, since_us, detail):
             self._alarmed = active
 
-    def _stop(self) -> None:
+    def _end(self, why: Reason) -> None:
+        self._wanted = None
         for recorder in self._recorders:
-            recorder.stop()
+            recorder.stop(*(TAKEN_OVER if self.taken_over else why))
 
 
 class Supervisor:
@@ -148,6 +156,7 @@ class Supervisor:
         self._clock = clock
         self._cameras: dict[str, Camera] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
+        self._unrecorded: dict[str, Reason] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._registry = Registry()
         self._stopping = False
@@ -159,8 +168,7 @@ class Supervisor:
             return
         placement = self._assigner.place(registry.cameras())
         wanted = {device.device_id: device for device in placement.ours}
-        for camera_id in [held for held in self._cameras if held not in wanted]:
-            self._cameras.pop(camera_id).retire(registry.devices.get(camera_id))
+        self._leave(registry, _unrecorded(registry, placement))
         for camera_id, device in wanted.items():
             held = self._cameras.get(camera_id)
             if held is None:
@@ -171,6 +179,22 @@ class Supervisor:
         metrics.UNPLACED_CAMERAS.set(len(placement.unplaced))
         if placement.unplaced:
             log.error("supervisor.cameras_unplaced", count=len(placement.unplaced))
+
+    def _leave(self, registry: Registry, unrecorded: dict[str, Reason]) -> None:
+        """Stop what is not recorded any more, and say why of all that is registered and not recorded."""
+        for camera_id, why in unrecorded.items():
+            if camera_id not in self._cameras and self._unrecorded.get(camera_id) != why:
+                self._say_unrecorded(registry.devices[camera_id], why)
+        for camera_id in [held for held in self._cameras if held in unrecorded or held not in registry.devices]:
+            self._cameras.pop(camera_id).retire(unrecorded.get(camera_id, REMOVED))
+        self._unrecorded = unrecorded
+
+    def _say_unrecorded(self, device: Device, why: Reason) -> None:
+        now_us = self._clock.now_us()
+        for stream in recorded_streams(device):
+            ledger = GapLedger(device.device_id, stream.name, writer=self._parts.writer, begun_us=now_us)
+            for gap in ledger.stopped(now_us, *why):
+                self._parts.streams.write(gap)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Record until asked to stop, then let every camera end its run and flush."""
@@ -253,6 +277,17 @@ class Supervisor:
             for camera in self._cameras.values():
                 camera.tick((now_ns - before_ns) / 1e9)
             before_ns = now_ns
+
+
+def _unrecorded(registry: Registry, placement: Placement) -> dict[str, Reason]:
+    """Return the registered cameras that are not recorded, and why."""
+    ours = {device.device_id for device in placement.ours}
+    full = {device.device_id for device in placement.unplaced}
+    return {
+        camera_id: NO_ROOM if camera_id in full else DISABLED
+        for camera_id, device in registry.devices.items()
+        if device.kind == "camera" and camera_id not in ours
+    }
 
 
 def recorded_streams(device: Device) -> list[CameraStream]:

@@ -152,6 +152,11 @@ class Bench:
     def states(self) -> list[str]:
         return [one.state for one in self.bodies() if isinstance(one, StreamState)]
 
+    def still_open(self) -> list[tuple[str, str, str]]:
+        """Return camera, cause and detail of the gaps that nobody closed."""
+        closed = {gap.gap_id for gap in self.gaps() if gap.to_us is not None}
+        return [(gap.camera_id, gap.cause, gap.detail) for gap in self.gaps() if gap.gap_id not in closed]
+
     def gaps(self) -> list[Gap]:
         return [one for one in self.bodies() if isinstance(one, Gap)]
 
@@ -353,6 +358,82 @@ async def test_a_camera_that_is_switched_off_ends_its_run_and_says_so(
         assert isinstance(made.videos()[-1], VideoEnd)
         assert made.states()[-1] == "disabled"
         assert made.supervisor.status() == []
+        assert made.still_open() == [(registered_camera.device_id, "operator_stop", "disabled")]
+
+
+async def test_a_camera_that_is_off_from_the_start_says_so_once(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    off = msgspec.structs.replace(registered_camera, enabled=False)
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(off))
+        await made.apply(city(msgspec.structs.replace(off, revision=2)))
+        await clock.advance(1)
+
+        assert made.still_open() == [(registered_camera.device_id, "operator_stop", "disabled")]
+
+
+async def test_a_camera_that_leaves_the_registry_was_removed_by_an_operator(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await clock.advance(0.5)
+        made.sessions[0].record()
+        await clock.advance(0.5)
+        await made.apply(city())
+        await clock.advance(2)
+
+        assert made.still_open() == [(registered_camera.device_id, "operator_stop", "removed")]
+
+
+async def test_a_stream_that_is_not_recorded_any_more_is_no_restart(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    sub = msgspec.structs.replace(registered_camera.streams[0], name="sub")
+    both = msgspec.structs.replace(registered_camera, record="both", streams=(*registered_camera.streams, sub))
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(both))
+        await clock.advance(0.5)
+        for session in made.sessions:
+            session.record()
+        await made.apply(city(msgspec.structs.replace(both, revision=2, record="main")))
+        await clock.advance(2)
+
+        causes = {gap.stream: (gap.cause, gap.detail) for gap in made.gaps()}
+        assert causes == {"main": ("ingest_restart", "restart"), "sub": ("operator_stop", "stream_not_recorded")}
+
+
+async def test_the_time_after_an_orderly_end_has_a_cause_whether_the_camera_was_there_or_not(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    here, away = named(registered_camera, "here"), named(registered_camera, "away")
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(here, away))
+        await clock.advance(0.5)
+        for session in made.sessions:
+            if session.target.camera_id == "here":
+                session.record()
+            else:
+                session.end("device_offline", EndDetail.REFUSED)
+        await clock.advance(0.5)
+
+    assert sorted(made.still_open()) == [("away", "ingest_restart", "restart"), ("here", "ingest_restart", "restart")]
+    closed, opened = [gap for gap in made.gaps() if gap.camera_id == "away"][1:]
+    assert (closed.cause, closed.to_us) == ("device_offline", opened.from_us)
+
+
+async def test_a_camera_without_a_place_is_a_gap_of_ours(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    cameras = [named(registered_camera, f"cam-{n}") for n in range(4)]
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(*cameras))
+        await clock.advance(1)
+        assert made.still_open() == [("cam-3", "shed_by_policy", "no_room")]
+        await made.apply(city(*cameras[1:]))
+        await clock.advance(1)
+        assert made.still_open() == [("cam-3", "shed_by_policy", "no_room"), ("cam-0", "operator_stop", "removed")]
 
 
 async def test_a_second_claim_ends_our_recording(
