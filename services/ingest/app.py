@@ -30,6 +30,7 @@ from services.ingest.rtsp.client import CameraSession, SharedBuffer
 from services.ingest.settings import IngestSettings
 from services.ingest.streams_log import StreamsLog
 from services.ingest.supervisor import Supervisor
+from services.ingest.system_alarm import cameras_unplaced
 from services.runtime.claims import ClaimsLog
 from services.runtime.kafka_port import Kafka
 from services.runtime.service import LoopThread, ServiceContext, freeze_garbage
@@ -102,6 +103,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
             ),
             live=live.view,
             footage=FootageWatch(kafka("footage"), clock=clock),
+            unplaced_alarm=lambda count: door.submit(cameras_unplaced(settings.name, count, now_us=clock.now_us())),
             clock=clock,
         )
         city.on_change(supervisor.apply)

@@ -146,6 +146,7 @@ class Supervisor:
         claims: Callable[[str], CameraClaim],
         live: Callable[[str, CameraStream], LiveView],
         footage: FootageWatch,
+        unplaced_alarm: Callable[[int], bool],
         clock: Clock,
     ) -> None:
         self._assigner = assigner
@@ -153,10 +154,12 @@ class Supervisor:
         self._claims = claims
         self._live = live
         self._footage = footage
+        self._unplaced_alarm = unplaced_alarm
         self._clock = clock
         self._cameras: dict[str, Camera] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._unrecorded: dict[str, Reason] = {}
+        self._unplaced_told: bool | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._registry = Registry()
         self._stopping = False
@@ -276,7 +279,14 @@ class Supervisor:
             now_ns = self._clock.monotonic_ns()
             for camera in self._cameras.values():
                 camera.tick((now_ns - before_ns) / 1e9)
+            self._tell_unplaced()
             before_ns = now_ns
+
+    def _tell_unplaced(self) -> None:
+        """Raise or clear the alarm; the first word of a process may clear what an earlier one raised."""
+        count = sum(why == NO_ROOM for why in self._unrecorded.values())
+        if self._registry.devices and self._unplaced_told is not (count > 0) and self._unplaced_alarm(count):
+            self._unplaced_told = count > 0
 
 
 def _unrecorded(registry: Registry, placement: Placement) -> dict[str, Reason]:

@@ -102,6 +102,8 @@ class Bench:
         self.clock = clock
         self.sessions: list[FakeSession] = []
         self.alarms: list[tuple[str, bool, str]] = []
+        self.unplaced: list[int] = []
+        self.door_open = True
         self.stopping = asyncio.Event()
         self.claims = ClaimsLog(kafka, clock)
         self.publisher = VideoPublisher(kafka, capacity_bytes=1_000_000, clock=clock, host_clock=lambda: "synced")
@@ -124,6 +126,7 @@ class Bench:
             ),
             live=lambda camera_id, stream: LiveCamera(key=(camera_id, stream.name)),
             footage=FootageWatch(kafka, clock=clock),
+            unplaced_alarm=self._unplaced_alarm,
             clock=clock,
         )
 
@@ -135,6 +138,11 @@ class Bench:
     def _offline_alarm(self, device: Device, active: bool, _since_us: int, detail: str) -> bool:
         self.alarms.append((device.device_id, active, detail))
         return True
+
+    def _unplaced_alarm(self, count: int) -> bool:
+        if self.door_open:
+            self.unplaced.append(count)
+        return self.door_open
 
     async def apply(self, registry: Registry) -> None:
         self.supervisor.apply(registry)
@@ -434,6 +442,23 @@ async def test_a_camera_without_a_place_is_a_gap_of_ours(
         await made.apply(city(*cameras[1:]))
         await clock.advance(1)
         assert made.still_open() == [("cam-3", "shed_by_policy", "no_room"), ("cam-0", "operator_stop", "removed")]
+
+
+async def test_cameras_without_a_place_are_alarmed_until_there_is_room(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    cameras = [named(registered_camera, f"cam-{n}") for n in range(5)]
+    async with bench(clock, secrets_dir) as made:
+        made.door_open = False
+        await clock.advance(2)
+        await made.apply(city(*cameras))
+        await clock.advance(2)
+        made.door_open = True
+        await clock.advance(3)
+        assert made.unplaced == [2]
+        await made.apply(city(*cameras[2:]))
+        await clock.advance(3)
+        assert made.unplaced == [2, 0]
 
 
 async def test_a_second_claim_ends_our_recording(
