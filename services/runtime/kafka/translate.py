@@ -76,14 +76,29 @@ async def answered(call: Awaitable[T], what: str, *, deadline_s: float = CALL_S)
 async def start(client: Client, what: str) -> None:
     """Start a client, or stop it again.
 
+    Never cancelled while it may still end by itself: aiokafka forgets to close a connection whose
+    first answer is no longer waited for.
+
     Raises:
         RetryLater: no broker answered in time, or a topic is missing.
     """
+    starting = asyncio.create_task(client.start(), name=f"start of {what}")
     try:
-        await answered(client.start(), f"start of {what}", deadline_s=START_S)
+        await answered(asyncio.shield(starting), f"start of {what}", deadline_s=START_S)
     except BaseException:
+        await _ended_or_cut(starting)
         await stop(client, what)
         raise
+
+
+async def _ended_or_cut(starting: "asyncio.Task[None]") -> None:
+    """Wait for a start nobody waits for any more, cancel it at the deadline, and look at its error."""
+    _ending.add(starting)
+    starting.add_done_callback(_ended)
+    try:
+        await asyncio.wait((starting,), timeout=STOP_S)
+    finally:
+        starting.cancel()
 
 
 async def stop(client: Client, what: str) -> None:
