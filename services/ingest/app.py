@@ -108,7 +108,6 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
         )
         city.on_change(supervisor.apply)
         supervisor.apply(city.current)
-        claims.on_change(supervisor.claim_changed)
         context.status("ports", lambda: {"device_door": door.port, "live": live_port})
         context.status("cameras", supervisor.status)
         context.status("press_spool", door.statistics)

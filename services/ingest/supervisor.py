@@ -6,7 +6,6 @@ from typing import Final
 
 import structlog
 
-from services.contracts.claim import Claim
 from services.contracts.device import CameraStream, Device
 from services.contracts.gap import GapCause
 from services.ingest import metrics
@@ -65,6 +64,8 @@ class Camera:
             async with asyncio.TaskGroup() as tasks:
                 for recorder in self._recorders:
                     tasks.create_task(recorder.run(), name=f"recorder {device.device_id}")
+        if self.taken_over:
+            log.warning("supervisor.camera_taken_over", camera_id=self.device.device_id)
 
     def become(self, device: Device) -> None:
         """Take a new revision: in place where the session need not know, else by a new session."""
@@ -87,14 +88,10 @@ class Camera:
         """Stop because the process does."""
         self._end(RESTART)
 
-    def claim_changed(self) -> None:
-        if self.taken_over:
-            log.warning("supervisor.camera_taken_over", camera_id=self.device.device_id)
-            for recorder in self._recorders:
-                recorder.stop(*TAKEN_OVER)
-
     def tick(self, passed_s: float) -> None:
         if self.taken_over:
+            for recorder in self._recorders:
+                recorder.stop(*TAKEN_OVER)
             return
         for recorder in self._recorders:
             recorder.tick(passed_s)
@@ -214,12 +211,6 @@ class Supervisor:
             ticking.cancel()
             await end((taking_back,))
         self._tasks = None
-
-    def claim_changed(self, claim: Claim) -> None:
-        """Look at a claim somebody wrote: a higher one than ours ends our recording."""
-        camera = self._cameras.get(claim.key)
-        if camera is not None:
-            camera.claim_changed()
 
     def status(self) -> list[dict[str, object]]:
         return [line for camera in self._cameras.values() for line in camera.status()]

@@ -20,6 +20,7 @@ from services.contracts.gap import Gap, GapClosed
 from services.contracts.stream import StreamState
 from services.contracts.topics import ALARMS, CLAIMS, STREAMS, TOPICS, VIDEO, devices
 from services.ingest import app, registry_writer
+from services.ingest.ownership import FootageWatch
 from services.ingest.settings import IngestSettings
 from services.runtime.clock import SystemClock
 from services.runtime.kafka import AioKafka
@@ -220,6 +221,14 @@ async def test_a_bells_press_is_a_record_of_its_site(city: City) -> None:
 
 def ids(records: list[Record]) -> list[str]:
     return [codec.decode_event(record.headers, record.value).envelope.id for record in records]
+
+
+async def test_whether_anybody_records_a_camera_is_seen_in_video(city: City) -> None:
+    await city.until(lambda: len(fragments(city)) >= 1)
+
+    unrecorded = await FootageWatch(city.kafka, clock=CLOCK).unrecorded({city.camera_id, "nobodys"})
+
+    assert unrecorded == {"nobodys"}
 
 
 async def test_a_viewer_gets_init_and_newest_pictures_and_a_still(city: City) -> None:

@@ -505,7 +505,6 @@ async def test_a_camera_taken_over_is_left_to_whoever_records_it(
 
 
 async def _recorded_and_taken_over(made: Bench, camera: Device) -> None:
-    made.claims.on_change(made.supervisor.claim_changed)
     await made.clock.advance(0.5)
     made.sessions[0].record()
     await made.clock.advance(1)
