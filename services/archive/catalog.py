@@ -340,7 +340,7 @@ class Catalog:
     def gaps_between(
         self, camera_id: str, stream: StreamName, from_us: UtcMicroseconds, to_us: UtcMicroseconds
     ) -> tuple[GapRow, ...]:
-        """Return the gaps that touch a range, by start; open ones too."""
+        """Return the gaps that touch a range, by start; open ones too, unless something began before the range."""
         asked = {"camera_id": camera_id, "stream": stream, "from_us": from_us, "to_us": to_us}
         rows = self._tuples(_GAPS_BETWEEN, asked)
         return tuple(GapRow(**dict(zip(_GAP, row, strict=True))) for row in rows)
@@ -460,7 +460,7 @@ _SEGMENT: Final = tuple(
 )
 
 
-def _asked(table: sa.Table) -> sa.ColumnElement[bool]:
+def _asked(table: sa.FromClause) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.camera_id == sa.bindparam("camera_id"), table.c.stream == sa.bindparam("stream"))
 
 
@@ -473,10 +473,17 @@ _SEGMENTS_BETWEEN: Final = (
     .order_by(segments.c.start_us, segments.c.epoch)
 )
 _GAP: Final = tuple(GapRow.__dataclass_fields__)
+_LATER: Final = gaps.alias("later")
+# An open gap ends where anything began after it: one that nobody closed must not hide what is unknown days later.
+_STILL_OPEN: Final = sa.and_(
+    gaps.c.to_us.is_(None),
+    ~sa.exists().where(_asked(segments), segments.c.start_us > gaps.c.from_us, segments.c.start_us <= _FROM),
+    ~sa.exists().where(_asked(_LATER), _LATER.c.from_us > gaps.c.from_us, _LATER.c.from_us <= _FROM),
+)
 _GAPS_BETWEEN: Final = (
     sa.select(*(gaps.c[name] for name in _GAP))
     .where(_asked(gaps), gaps.c.from_us < _TO)
-    .where(sa.or_(gaps.c.to_us.is_(None), gaps.c.to_us > _FROM))
+    .where(sa.or_(_STILL_OPEN, gaps.c.to_us > _FROM))
     .order_by(gaps.c.from_us)
 )
 _FIRST: Final = sa.select(

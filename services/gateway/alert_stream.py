@@ -30,11 +30,11 @@ from services.contracts.console import (
     SnapshotEnd,
 )
 from services.contracts.errors import MalformedMessage
-from services.gateway import sockets
 from services.gateway.console_queue import ConsoleQueue
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.session import session_ended
 from services.gateway.view import AlertView, Held, may_see, pages
+from services.runtime import sockets
 from services.runtime.clock import Clock
 from services.runtime.identity import Caller
 

@@ -29,11 +29,11 @@ from services.contracts.console import (
     Sub,
     Unsub,
 )
-from services.gateway import sockets
 from services.gateway.city import City
 from services.gateway.live_channels import Feed, FeedKey, LiveText, Media, WatchedChannel, for_channel, read_media
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.session import session_ended
+from services.runtime import sockets
 from services.runtime.access_log import AccessLog
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock

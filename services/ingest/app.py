@@ -21,7 +21,7 @@ from services.ingest.host_clock import HostClock
 from services.ingest.live import LiveHub
 from services.ingest.media.stills import Stills
 from services.ingest.offline_alarm import offline_alarm
-from services.ingest.ownership import CameraClaim, StaticAssigner
+from services.ingest.ownership import CameraClaim, FootageWatch, StaticAssigner
 from services.ingest.publisher import VideoPublisher
 from services.ingest.ramp import Ramp
 from services.ingest.recorder import Parts
@@ -30,6 +30,7 @@ from services.ingest.rtsp.client import CameraSession, SharedBuffer
 from services.ingest.settings import IngestSettings
 from services.ingest.streams_log import StreamsLog
 from services.ingest.supervisor import Supervisor
+from services.ingest.system_alarm import cameras_unplaced
 from services.runtime.claims import ClaimsLog
 from services.runtime.kafka_port import Kafka
 from services.runtime.service import LoopThread, ServiceContext, freeze_garbage
@@ -64,9 +65,11 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
     )
     claims = ClaimsLog(kafka("claims"), clock)
 
-    def report_offline(device: Device, active: bool, since_us: UtcMicroseconds, detail: str) -> None:
+    def report_offline(device: Device, active: bool, since_us: UtcMicroseconds, detail: str) -> bool:
         site = city.current.site_of(device)
-        door.submit(offline_alarm(device, site, active=active, since_us=since_us, detail=detail, now_us=clock.now_us()))
+        return door.submit(
+            offline_alarm(device, site, active=active, since_us=since_us, detail=detail, now_us=clock.now_us())
+        )
 
     async with claims.open(), api.live_port(live, settings, clock) as live_port:
         supervisor = Supervisor(
@@ -99,11 +102,12 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
                 clock=clock,
             ),
             live=live.view,
+            footage=FootageWatch(kafka("footage"), clock=clock),
+            unplaced_alarm=lambda count: door.submit(cameras_unplaced(settings.name, count, now_us=clock.now_us())),
             clock=clock,
         )
         city.on_change(supervisor.apply)
         supervisor.apply(city.current)
-        claims.on_change(supervisor.claim_changed)
         context.status("ports", lambda: {"device_door": door.port, "live": live_port})
         context.status("cameras", supervisor.status)
         context.status("press_spool", door.statistics)

@@ -72,9 +72,15 @@ class GapLedger:
         self._open = self._gap(self._covered_to_us, end.cause, end.detail.value, evidence, now_us)
         return [self._open]
 
-    def stopped(self, now_us: UtcMicroseconds) -> list[Gap]:
-        """Close what is open: nobody knows of it any more; archive covers the rest as `ingest_restart`."""
-        return self._close_open(max(now_us, self._covered_to_us), now_us) + self.lost_over(now_us)
+    def stopped(self, now_us: UtcMicroseconds, cause: GapCause | None, detail: str) -> list[Gap]:
+        """Close what is open, and open what follows: it stays so until a later life has anything to say.
+
+        `cause`: why nothing is recorded from now on; None: somebody else records.
+        """
+        if self._open is not None:
+            self._covered_to_us = max(now_us, self._covered_to_us)
+        records = self._close_open(self._covered_to_us, now_us) + self.lost_over(now_us)
+        return records if cause is None else [*records, self._gap(self._covered_to_us, cause, detail, {}, now_us)]
 
     def hole(self, hole: Hole, now_us: UtcMicroseconds) -> list[Gap]:
         """Write a hole inside a running session."""

@@ -15,7 +15,6 @@ from aiohttp import WSMsgType, web
 
 from services.contracts.console import (
     CLOSE_RESTART,
-    CLOSE_SEND_STALLED,
     LiveClientSays,
     LiveErr,
     LiveGap,
@@ -29,6 +28,7 @@ from services.ingest.live_channel import Channel
 from services.ingest.media.stills import Stills
 from services.ingest.media_types import LiveFragment
 from services.ingest.recorder import Session
+from services.runtime import sockets
 from services.runtime.clock import Clock
 from services.runtime.errors import RetryLater, SettingsError
 from services.runtime.http_server import refuse
@@ -138,7 +138,7 @@ class LiveHub:
         self._authorise(request)
         socket = web.WebSocketResponse(heartbeat=PING_S, compress=False, max_msg_size=MESSAGE_BYTES_MAX)
         await socket.prepare(request)
-        window = Window(self, socket)
+        window = Window(self, socket, request.transport)
         self._windows.add(window)
         metrics.LIVE_SOCKETS.set(len(self._windows))
         try:
@@ -166,9 +166,10 @@ class LiveHub:
 class Window:
     """One socket: reads subscriptions, and writes from each channel in turn."""
 
-    def __init__(self, hub: LiveHub, socket: web.WebSocketResponse) -> None:
+    def __init__(self, hub: LiveHub, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self._hub = hub
         self._socket = socket
+        self._transport = transport
         self._channels: dict[int, tuple[LiveCamera, Channel]] = {}
         self._stills: dict[int, asyncio.Task[None]] = {}
         self._orphans: list[Channel] = []
@@ -179,6 +180,7 @@ class Window:
 
     async def run(self) -> None:
         writer = asyncio.create_task(self._write(), name="live writer")
+        sockets.cut_when_writer_fails(writer, self._transport)
         try:
             async for message in self._socket:
                 if message.type is not WSMsgType.TEXT or not self._hear(message.data):
@@ -190,10 +192,7 @@ class Window:
                 self._unsubscribe(number)
 
     async def close(self, code: int) -> None:
-        try:
-            async with asyncio.timeout(1.0):
-                await self._socket.close(code=code)
-        except (TimeoutError, ConnectionError, RuntimeError):
+        if not await sockets.close(self._socket, self._transport, code):
             log.info("live.cut", code=code)
 
     def _hear(self, text: str) -> bool:
@@ -255,7 +254,6 @@ class Window:
                     pass
         except TimeoutError:
             log.warning("live.stalled")
-            await self.close(CLOSE_SEND_STALLED)
         except (ConnectionError, RuntimeError):
             # The socket went away between two frames; the reader ends for the same reason.
             await self.close(CLOSE_RESTART)
@@ -267,9 +265,12 @@ class Window:
         for channel in (*orphans, *(channel for _, channel in tuple(self._channels.values()))):
             for frame in channel.take():
                 sent = True
-                async with asyncio.timeout(SEND_S):
-                    if isinstance(frame, str):
-                        await self._socket.send_str(frame)
-                    else:
-                        await self._socket.send_bytes(frame)
+                await self._send(frame)
         return sent
+
+    async def _send(self, frame: str | bytes) -> None:
+        if isinstance(frame, str):
+            encoded, kind = frame.encode(), WSMsgType.TEXT
+        else:
+            encoded, kind = frame, WSMsgType.BINARY
+        await sockets.send(self._socket, self._transport, encoded, kind, deadline_s=SEND_S)

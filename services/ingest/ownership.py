@@ -13,15 +13,20 @@ import structlog
 
 from services.contracts.claim import Claim
 from services.contracts.device import Device
+from services.contracts.topics import VIDEO
 from services.ingest import metrics
 from services.ingest.registry import bitrate_bps
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock
-from services.runtime.errors import RetryLater
+from services.runtime.errors import OffsetsLost, RetryLater
+from services.runtime.kafka_port import Kafka, Start
 
 log = structlog.get_logger()
 
 _RETRY_S: Final = 1.0
+_POLL_S: Final = 0.5
+LOOK_NS: Final = 10_000_000_000
+"""A recorded camera has a fragment each second: in this time one came, if there are any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +95,27 @@ class CameraClaim:
     def superseded(self) -> bool:
         """Tell whether somebody claimed this camera after us."""
         return self._claim is not None and self._claims.superseded(self._claim)
+
+
+class FootageWatch:
+    """Whether somebody records a camera: not what the claims say, but what comes to stand in `video`."""
+
+    def __init__(self, kafka: Kafka, *, clock: Clock) -> None:
+        self._kafka = kafka
+        self._clock = clock
+
+    async def unrecorded(self, cameras: set[str]) -> set[str]:
+        """Return those of these cameras of which no footage arrives now.
+
+        Raises:
+            RetryLater: Kafka is away, so nobody can tell.
+        """
+        left = set(cameras)
+        deadline_ns = self._clock.monotonic_ns() + LOOK_NS
+        async with self._kafka.reader(await self._kafka.whole(VIDEO.name, start=Start.END)) as reader:
+            while left and self._clock.monotonic_ns() < deadline_ns:
+                try:
+                    left -= {record.key for record in await reader.poll(timeout_s=_POLL_S) if record.value}
+                except OffsetsLost as error:
+                    raise RetryLater("`video` went back while it was looked at") from error
+        return left

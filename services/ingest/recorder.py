@@ -1,7 +1,7 @@
-"""One camera stream: session after session until it is stopped, with its states, gaps and alarm.
+"""One camera stream: session after session until it is stopped, with its states and gaps.
 
 It is the session's sink and the lane's listener: facts come in by calls that return at once, and go
-out to `video` (lane), `streams` (states and gaps), `alarms` (offline) and the live port.
+out to `video` (lane), `streams` (states and gaps) and the live port.
 """
 
 import asyncio
@@ -49,6 +49,7 @@ log = structlog.get_logger()
 STATE_NUMBERS: Final[dict[SessionState, int]] = {
     "connecting": 0, "recording": 1, "stalled": 2, "offline": 3, "disabled": 4,
 }  # fmt: skip
+RESTART: Final[tuple[GapCause, str]] = ("ingest_restart", "restart")
 _FLUSH_S: Final = 6.0
 
 
@@ -84,7 +85,8 @@ class LiveView(Protocol):
         """There is no session; no picture since then, and why."""
 
 
-OfflineAlarm = Callable[[Device, bool, UtcMicroseconds, str], None]
+OfflineAlarm = Callable[[Device, bool, UtcMicroseconds, str], bool]
+"""Told the device, active or cleared, since when and why; False: not taken, so say it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class Recorder:
         )
         self._backoff = Backoff(random.uniform)
         self._stop = asyncio.Event()
+        self._stopped_for: tuple[GapCause | None, str] = RESTART
         self._seen_key = asyncio.Event()
         self._session: Session | None = None
         self._slot: Slot | None = None
@@ -132,8 +135,7 @@ class Recorder:
         self._state_detail = ""
         self._since_us = now_us
         self._codec: str | None = None
-        self._offline_from_us: int | None = None
-        self._alarmed = False
+        self.offline_from_us: UtcMicroseconds | None = None
 
     # --- its life
 
@@ -150,20 +152,16 @@ class Recorder:
                 sending.cancel()
                 claiming.cancel()
 
-    def stop(self) -> None:
+    def stop(self, cause: GapCause | None, detail: str) -> None:
+        """Stop; `cause`: of the time from now on. None: somebody else records."""
+        self._stopped_for = cause, detail
         self._stop.set()
         if self._session is not None:
             self._session.request_stop()
 
     def tick(self, passed_s: float) -> None:
-        """Count a second that was to be recorded, and raise the alarm that is due."""
+        """Count a second that was to be recorded."""
         self._series.expected_seconds.inc(passed_s)
-        since_us = self._offline_from_us
-        if since_us is None or self._alarmed:
-            return
-        if self._clock.now_us() - since_us >= self._parts.offline_alarm_s * 1e6:
-            self._alarmed = True
-            self._parts.offline_alarm(self.device, True, since_us, self._state_detail)
 
     def status(self) -> dict[str, object]:
         return {
@@ -174,6 +172,18 @@ class Recorder:
             "since_us": self._since_us,
             "epoch": self._lane.epoch,
         }
+
+    @property
+    def stream(self) -> CameraStream:
+        return self._stream
+
+    @property
+    def is_recording(self) -> bool:
+        return self._state == "recording"
+
+    @property
+    def detail(self) -> str:
+        return self._state_detail
 
     @property
     def attempted(self) -> bool:
@@ -250,8 +260,8 @@ class Recorder:
         if end.cause is None or self._stop.is_set():
             return
         self._write(self._ledger.session_ended(end, now_us))
-        if self._offline_from_us is None:
-            self._offline_from_us = now_us
+        if self.offline_from_us is None:
+            self.offline_from_us = now_us
         self._enter("offline", end.detail.value)
         self._live.closed(end.last_end_us or now_us, end.cause)
 
@@ -279,14 +289,15 @@ class Recorder:
             flushing.cancel()
 
     def _close(self) -> None:
-        """Name what could not be sent, and leave no gap open: nobody would know of it any more."""
+        """Name what could not be sent, and why nothing comes after it."""
         for lost in self._lane.abandon():
             self.lost(lost)
         now_us = self._clock.now_us()
-        self._write(self._ledger.stopped(now_us))
-        self._live.closed(now_us, "operator_stop")
-        if not self.device.enabled:
-            self._enter("disabled", "operator_stop")
+        cause, detail = self._stopped_for
+        self._write(self._ledger.stopped(now_us, cause, detail))
+        self._live.closed(now_us, cause or "ingest_restart")
+        if cause in {"operator_stop", "shed_by_policy"}:
+            self._enter("disabled", cause)
 
     # --- what its session says (FragmentSink)
 
@@ -343,12 +354,9 @@ class Recorder:
         if self._media_from_s is None:
             self._media_from_s = self._clock.monotonic_ns() / 1e9
             metrics.HANDSHAKE_SECONDS.observe(self._media_from_s - self._begun_s)
-        self._offline_from_us = None
+        self.offline_from_us = None
         self._enter("recording", "")
         self._live.recording()
-        if self._alarmed:
-            self._alarmed = False
-            self._parts.offline_alarm(self.device, False, self._clock.now_us(), "")
 
     def _enter(self, state: SessionState, detail: str) -> None:
         if (state, detail) == (self._state, self._state_detail):

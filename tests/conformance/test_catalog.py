@@ -125,6 +125,20 @@ def test_an_open_gap_touches_every_later_range(catalog: Catalog) -> None:
     assert catalog.first_us("cam-1", "main") == T0
 
 
+def test_an_open_gap_ends_where_footage_began_after_it(catalog: Catalog) -> None:
+    catalog.keep([("event", opened_gap())])
+    catalog.add_segment(segment(1))
+    assert len(catalog.gaps_between("cam-1", "main", T0 + 30 * S, T0 + 40 * S)) == 1
+    assert len(catalog.gaps_between("cam-1", "main", T0 + 30 * S, T0 + 90 * S)) == 1
+    assert catalog.gaps_between("cam-1", "main", T0 + 900 * S, T0 + 901 * S) == ()
+
+
+def test_an_open_gap_ends_where_another_gap_began_after_it(catalog: Catalog) -> None:
+    catalog.keep([("event", opened_gap()), ("event", opened_gap(from_us=T0 + 60 * S, gap_id="another"))])
+    assert [row.from_us for row in catalog.gaps_between("cam-1", "main", T0 + 30 * S, T0 + 40 * S)] == [T0]
+    assert [row.from_us for row in catalog.gaps_between("cam-1", "main", T0 + 900 * S, T0 + 901 * S)] == [T0 + 60 * S]
+
+
 def test_states_and_looks_are_kept_once(catalog: Catalog) -> None:
     state = StreamState(
         camera_id="cam-1", stream="main", state="recording", since_us=T0, detail="", codec="avc1", epoch=1

@@ -75,13 +75,14 @@ class AlarmDoor:
                 self._publisher = None
                 await asyncio.get_running_loop().run_in_executor(disk, spool.close)
 
-    def submit(self, record: Outgoing) -> None:
-        """Publish an alarm of ingest's own, from another loop; it is kept like a press."""
+    def submit(self, record: Outgoing) -> bool:
+        """Publish an alarm of ingest's own, from another loop; it is kept like a press. False: the door is not open."""
         loop, publisher = self._loop, self._publisher
         if loop is None or publisher is None:
             log.error("door.alarm_without_door", topic=record.topic, key=record.key)
-            return
+            return False
         loop.call_soon_threadsafe(self._start, publisher, record)
+        return True
 
     def statistics(self) -> Statistics | None:
         return None if self._publisher is None else self._publisher.statistics()

@@ -17,10 +17,10 @@ from services.contracts import codec
 from services.contracts.alert import Alert
 from services.contracts.console import ReceiptFrame
 from services.contracts.envelope import Envelope
-from services.gateway import sockets as gateway_sockets
 from services.gateway.alert_stream import AlertStream
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.view import AlertView
+from services.runtime import sockets as runtime_sockets
 from services.runtime.clock import FakeClock
 from services.runtime.identity import Caller
 from services.runtime.kafka_port import Record
@@ -136,13 +136,13 @@ async def test_a_console_that_wakes_up_in_time_is_told_4008(
 ) -> None:
     """It reads nothing until its frame is overdue, and then all of it within the second."""
     overdue = asyncio.Event()
-    end_stalled = gateway_sockets._end_stalled
+    end_stalled = runtime_sockets._end_stalled
 
     def noticed(transport: asyncio.Transport) -> None:
         end_stalled(transport)
         overdue.set()
 
-    monkeypatch.setattr(gateway_sockets, "_end_stalled", noticed)
+    monkeypatch.setattr(runtime_sockets, "_end_stalled", noticed)
     deaf = await room.console(http, "deaf")
     async with asyncio.timeout(30):
         while not overdue.is_set():

@@ -92,14 +92,28 @@ def test_footage_given_up_elsewhere_or_for_another_cause_is_another_gap(ledger: 
     assert [span(gap) for gap in another] == [(5.0, 6.0), (6.0, None)]
 
 
-def test_at_the_end_of_the_process_no_gap_stays_open(ledger: GapLedger) -> None:
+def test_a_stop_closes_what_is_open_and_has_a_gap_of_its_own(ledger: GapLedger) -> None:
     ledger.session_ended(ended(), BEGUN_US + SECOND_US)
     ledger.lost(lost(0, 1), BEGUN_US)
 
-    closed = ledger.stopped(BEGUN_US + 5 * SECOND_US)
+    records = ledger.stopped(BEGUN_US + 5 * SECOND_US, "ingest_restart", "restart")
 
-    assert [span(gap) for gap in closed] == [(0.0, 5.0), (0.0, 1.0)]
-    assert ledger.stopped(BEGUN_US) == []
+    assert [span(gap) for gap in records] == [(0.0, 5.0), (0.0, 1.0), (5.0, None)]
+    assert (records[-1].cause, records[-1].side) == ("ingest_restart", "ours")
+
+
+def test_what_follows_a_stop_begins_where_the_footage_ends(ledger: GapLedger) -> None:
+    ledger.footage(BEGUN_US, BEGUN_US + SECOND_US, BEGUN_US)
+
+    (opened,) = ledger.stopped(BEGUN_US + 3 * SECOND_US, "operator_stop", "disabled")
+
+    assert (span(opened), opened.cause, opened.detail) == ((1.0, None), "operator_stop", "disabled")
+
+
+def test_where_somebody_else_records_nothing_is_missing(ledger: GapLedger) -> None:
+    ledger.session_ended(ended(), BEGUN_US)
+
+    assert [span(gap) for gap in ledger.stopped(BEGUN_US + SECOND_US, None, "")] == [(0.0, 1.0)]
 
 
 @pytest.mark.parametrize(

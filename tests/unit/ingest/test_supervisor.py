@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from services.contracts import codec
+from services.contracts.claim import Claim
 from services.contracts.device import Device
 from services.contracts.fragment import Fragment, VideoEnd, read_video_headers
 from services.contracts.gap import Gap, GapClosed
@@ -27,7 +28,7 @@ from services.ingest.media_types import (
     SessionEnd,
     SessionPhase,
 )
-from services.ingest.ownership import CameraClaim, StaticAssigner
+from services.ingest.ownership import CameraClaim, FootageWatch, StaticAssigner
 from services.ingest.publisher import VideoPublisher
 from services.ingest.ramp import Ramp
 from services.ingest.recorder import Parts
@@ -36,7 +37,7 @@ from services.ingest.streams_log import StreamsLog
 from services.ingest.supervisor import Supervisor
 from services.runtime.claims import ClaimsLog
 from services.runtime.clock import FakeClock, settle
-from services.runtime.kafka_port import TopicSpec
+from services.runtime.kafka_port import Outgoing, ProducerProfile, TopicSpec
 from services.runtime.memory_kafka import MemoryKafka
 from services.runtime.metrics import REGISTRY
 from services.runtime.settings import SecretStore
@@ -102,6 +103,8 @@ class Bench:
         self.clock = clock
         self.sessions: list[FakeSession] = []
         self.alarms: list[tuple[str, bool, str]] = []
+        self.unplaced: list[int] = []
+        self.door_open = True
         self.stopping = asyncio.Event()
         self.claims = ClaimsLog(kafka, clock)
         self.publisher = VideoPublisher(kafka, capacity_bytes=1_000_000, clock=clock, host_clock=lambda: "synced")
@@ -114,9 +117,7 @@ class Bench:
                 ramp=Ramp(connects_per_s=1_000, handshakes_per_host=2, clock=clock),
                 secrets=SecretStore(secrets_dir),
                 sessions=self._session,
-                offline_alarm=lambda device, active, _since, detail: self.alarms.append(
-                    (device.device_id, active, detail)
-                ),
+                offline_alarm=self._offline_alarm,
                 writer="ingest-0",
                 offline_alarm_s=2.0,
                 clock=clock,
@@ -125,6 +126,8 @@ class Bench:
                 camera_id, self.claims, owner="ingest-0", live_url="ws://127.0.0.1:1/", clock=clock
             ),
             live=lambda camera_id, stream: LiveCamera(key=(camera_id, stream.name)),
+            footage=FootageWatch(kafka, clock=clock),
+            unplaced_alarm=self._unplaced_alarm,
             clock=clock,
         )
 
@@ -132,6 +135,15 @@ class Bench:
         session = FakeSession(target, sink, self.clock)
         self.sessions.append(session)
         return session
+
+    def _offline_alarm(self, device: Device, active: bool, _since_us: int, detail: str) -> bool:
+        self.alarms.append((device.device_id, active, detail))
+        return True
+
+    def _unplaced_alarm(self, count: int) -> bool:
+        if self.door_open:
+            self.unplaced.append(count)
+        return self.door_open
 
     async def apply(self, registry: Registry) -> None:
         self.supervisor.apply(registry)
@@ -143,8 +155,16 @@ class Bench:
     def bodies(self) -> list[Any]:
         return [codec.decode_event(one.headers, one.value).body for one in self.kafka.records(STREAMS.name)]
 
+    def claimed(self) -> list[Claim]:
+        return [codec.decode(one.value or b"", Claim) for one in self.kafka.records(CLAIMS.name)]
+
     def states(self) -> list[str]:
         return [one.state for one in self.bodies() if isinstance(one, StreamState)]
+
+    def still_open(self) -> list[tuple[str, str, str]]:
+        """Return camera, cause and detail of the gaps that nobody closed."""
+        closed = {gap.gap_id for gap in self.gaps() if gap.to_us is not None}
+        return [(gap.camera_id, gap.cause, gap.detail) for gap in self.gaps() if gap.gap_id not in closed]
 
     def gaps(self) -> list[Gap]:
         return [one for one in self.bodies() if isinstance(one, Gap)]
@@ -232,15 +252,79 @@ async def test_a_camera_that_goes_away_is_told_at_once_and_alarmed_after_the_lim
         await settle()
         assert made.states()[-1] == "offline"
         assert [gap.to_us for gap in made.gaps()] == [None]
-        assert made.alarms == []
+        cleared = (registered_camera.device_id, False, "")
+        assert made.alarms == [cleared]
         await clock.advance(4)
-        assert made.alarms == [(registered_camera.device_id, True, "stall")]
+        assert made.alarms[1:] == [(registered_camera.device_id, True, "stall")]
 
         made.sessions[-1].record()
         await clock.advance(1)
-        assert made.alarms[1:] == [(registered_camera.device_id, False, "")]
+        assert made.alarms[2:] == [cleared]
         assert isinstance(made.gaps()[-1], GapClosed)
         assert made.states()[-1] == "recording"
+
+
+async def test_an_alarm_of_an_earlier_process_is_cleared_with_the_first_pictures(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await clock.advance(1.5)
+        assert made.alarms == []
+        made.sessions[0].record()
+        await clock.advance(3)
+        assert made.alarms == [(registered_camera.device_id, False, "")]
+
+
+async def test_an_alarm_is_cleared_when_the_camera_is_found_at_its_new_address(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await clock.advance(0.5)
+        made.sessions[0].end("device_offline", EndDetail.REFUSED)
+        await clock.advance(4)
+        assert made.alarms == [(registered_camera.device_id, True, "refused")]
+        stream = msgspec.structs.replace(registered_camera.streams[0], url="rtsp://10.0.0.9:554/second")
+        await made.apply(city(msgspec.structs.replace(registered_camera, revision=2, streams=(stream,))))
+        await clock.advance(2)
+        assert len(made.alarms) == 1
+        made.sessions[-1].record()
+        await clock.advance(1)
+        assert made.alarms[1:] == [(registered_camera.device_id, False, "")]
+
+
+async def test_an_alarm_is_cleared_when_the_camera_is_not_wanted_any_more_but_not_when_the_process_ends(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    one, other = named(registered_camera, "one"), named(registered_camera, "other")
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(one, other))
+        await clock.advance(0.5)
+        for session in made.sessions:
+            session.end("device_offline", EndDetail.REFUSED)
+        await clock.advance(4)
+        await made.apply(city(named(one, "one", revision=2, enabled=False), other))
+        await clock.advance(1)
+    assert made.alarms == [("one", True, "refused"), ("other", True, "refused"), ("one", False, "")]
+
+
+async def test_one_stream_of_a_camera_does_not_clear_what_the_other_raised(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    sub = msgspec.structs.replace(registered_camera.streams[0], name="sub")
+    both = msgspec.structs.replace(registered_camera, record="both", streams=(*registered_camera.streams, sub))
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(both))
+        await clock.advance(0.5)
+        made.sessions[0].end("device_offline", EndDetail.REFUSED)
+        await clock.advance(4)
+        made.sessions[1].record()
+        await clock.advance(2)
+        assert made.alarms == [(registered_camera.device_id, True, "refused")]
+        made.sessions[-1].record()
+        await clock.advance(1)
+        assert made.alarms[1:] == [(registered_camera.device_id, False, "")]
 
 
 async def test_seq_goes_on_over_sessions_and_each_run_has_its_end(
@@ -301,26 +385,159 @@ async def test_a_camera_that_is_switched_off_ends_its_run_and_says_so(
         assert isinstance(made.videos()[-1], VideoEnd)
         assert made.states()[-1] == "disabled"
         assert made.supervisor.status() == []
+        assert made.still_open() == [(registered_camera.device_id, "operator_stop", "disabled")]
+
+
+async def test_a_camera_that_is_off_from_the_start_says_so_once(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    off = msgspec.structs.replace(registered_camera, enabled=False)
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(off))
+        await made.apply(city(msgspec.structs.replace(off, revision=2)))
+        await clock.advance(1)
+
+        assert made.still_open() == [(registered_camera.device_id, "operator_stop", "disabled")]
+
+
+async def test_a_camera_that_leaves_the_registry_was_removed_by_an_operator(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await clock.advance(0.5)
+        made.sessions[0].record()
+        await clock.advance(0.5)
+        await made.apply(city())
+        await clock.advance(2)
+
+        assert made.still_open() == [(registered_camera.device_id, "operator_stop", "removed")]
+
+
+async def test_a_stream_that_is_not_recorded_any_more_is_no_restart(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    sub = msgspec.structs.replace(registered_camera.streams[0], name="sub")
+    both = msgspec.structs.replace(registered_camera, record="both", streams=(*registered_camera.streams, sub))
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(both))
+        await clock.advance(0.5)
+        for session in made.sessions:
+            session.record()
+        await made.apply(city(msgspec.structs.replace(both, revision=2, record="main")))
+        await clock.advance(2)
+
+        causes = {gap.stream: (gap.cause, gap.detail) for gap in made.gaps()}
+        assert causes == {"main": ("ingest_restart", "restart"), "sub": ("operator_stop", "stream_not_recorded")}
+
+
+async def test_the_time_after_an_orderly_end_has_a_cause_whether_the_camera_was_there_or_not(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    here, away = named(registered_camera, "here"), named(registered_camera, "away")
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(here, away))
+        await clock.advance(0.5)
+        for session in made.sessions:
+            if session.target.camera_id == "here":
+                session.record()
+            else:
+                session.end("device_offline", EndDetail.REFUSED)
+        await clock.advance(0.5)
+
+    assert sorted(made.still_open()) == [("away", "ingest_restart", "restart"), ("here", "ingest_restart", "restart")]
+    closed, opened = [gap for gap in made.gaps() if gap.camera_id == "away"][1:]
+    assert (closed.cause, closed.to_us) == ("device_offline", opened.from_us)
+
+
+async def test_a_camera_without_a_place_is_a_gap_of_ours(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    cameras = [named(registered_camera, f"cam-{n}") for n in range(4)]
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(*cameras))
+        await clock.advance(1)
+        assert made.still_open() == [("cam-3", "shed_by_policy", "no_room")]
+        await made.apply(city(*cameras[1:]))
+        await clock.advance(1)
+        assert made.still_open() == [("cam-3", "shed_by_policy", "no_room"), ("cam-0", "operator_stop", "removed")]
+
+
+async def test_cameras_without_a_place_are_alarmed_until_there_is_room(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    cameras = [named(registered_camera, f"cam-{n}") for n in range(5)]
+    async with bench(clock, secrets_dir) as made:
+        made.door_open = False
+        await clock.advance(2)
+        await made.apply(city(*cameras))
+        await clock.advance(2)
+        made.door_open = True
+        await clock.advance(3)
+        assert made.unplaced == [2]
+        await made.apply(city(*cameras[2:]))
+        await clock.advance(3)
+        assert made.unplaced == [2, 0]
 
 
 async def test_a_second_claim_ends_our_recording(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     async with bench(clock, secrets_dir) as made:
-        made.claims.on_change(made.supervisor.claim_changed)
         await made.apply(city(registered_camera))
-        await clock.advance(0.5)
-        made.sessions[0].record()
-        await clock.advance(1)
-        other = ClaimsLog(made.kafka, clock)
-        async with other.open():
-            await clock.advance(0.5)
-            claiming = asyncio.create_task(other.claim(registered_camera.device_id, owner="ingest-1", live_url=None))
-            await clock.advance(5)
-            await claiming
+        await _recorded_and_taken_over(made, registered_camera)
 
         assert len(made.sessions) == 1
         assert isinstance(made.videos()[-1], VideoEnd)
+        assert [line["state"] for line in made.supervisor.status()] == ["taken_over"]
+
+
+async def test_a_camera_taken_over_is_recorded_again_when_nobody_records_it_any_more(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await _recorded_and_taken_over(made, registered_camera)
+        await clock.advance(80)
+        assert len(made.sessions) == 2
+        made.sessions[1].record()
+        await clock.advance(2)
+
+        newest = made.videos()[-1]
+        assert isinstance(newest, Fragment)
+        assert newest.epoch == max(claim.epoch for claim in made.claimed())
+        assert len(made.claimed()) == 3
+
+
+async def test_a_camera_taken_over_is_left_to_whoever_records_it(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(registered_camera))
+        await _recorded_and_taken_over(made, registered_camera)
+        async with made.kafka.producer(ProducerProfile.VIDEO) as other:
+            for _ in range(200):
+                await other.send(fragment_of(registered_camera.device_id, clock.now_us()))
+                await clock.advance(1)
+
+        assert len(made.sessions) == 1
+
+
+async def _recorded_and_taken_over(made: Bench, camera: Device) -> None:
+    await made.clock.advance(0.5)
+    made.sessions[0].record()
+    await made.clock.advance(1)
+    other = ClaimsLog(made.kafka, made.clock)
+    async with other.open():
+        await made.clock.advance(0.5)
+        claiming = asyncio.create_task(other.claim(camera.device_id, owner="ingest-1", live_url=None))
+        await made.clock.advance(5)
+        await claiming
+
+
+def fragment_of(camera_id: str, at_us: int) -> Outgoing:
+    """A fragment as another process sends it, as far as its key tells."""
+    return Outgoing(topic=VIDEO.name, key=camera_id, value=b"moofmdat", headers=(), timestamp_ms=at_us // 1000)
 
 
 async def test_our_own_mistake_in_one_session_ends_neither_it_nor_the_others(

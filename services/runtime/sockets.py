@@ -2,7 +2,7 @@
 
 No wait for a socket is cancelled here: all that wait until a transport takes more share one future
 inside aiohttp, so that cancelling one of them ends the others as if they were cancelled themselves
-(seen: a console's writer ended silently, and its socket stayed open).
+(seen: a writer ended silently, and its socket stayed open).
 """
 
 import asyncio
@@ -71,7 +71,7 @@ async def close(socket: web.WebSocketResponse, transport: asyncio.Transport | No
 
 
 def cut_when_writer_fails(writer: asyncio.Task[None], transport: asyncio.Transport | None) -> None:
-    """End the reader too when the writer ends by a mistake of ours: the console then comes back."""
+    """End the reader too when the writer ends by a mistake of ours: the other end then comes back."""
 
     def ended(task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
