@@ -30,11 +30,11 @@ from services.ingest.rtsp.client import CameraSession, SharedBuffer
 from services.ingest.settings import IngestSettings
 from services.ingest.streams_log import StreamsLog
 from services.ingest.supervisor import Supervisor
-from services.ingest.system_alarm import cameras_unplaced
 from services.runtime.claims import ClaimsLog
 from services.runtime.kafka_port import Kafka
 from services.runtime.service import LoopThread, ServiceContext, freeze_garbage
 from services.runtime.settings import SecretStore
+from services.runtime.system_alarm import system_alarm
 
 ALARM_THREAD_STOP_S: Final = 8.0
 STREAMS_FLUSH_S: Final = 3.0
@@ -71,6 +71,10 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
             offline_alarm(device, site, active=active, since_us=since_us, detail=detail, now_us=clock.now_us())
         )
 
+    def report_unplaced(count: int) -> bool:
+        value = {"token": settings.name, "cameras": count}
+        return door.submit(system_alarm("ingest", "CamerasUnplaced", value, now_us=clock.now_us(), active=count > 0))
+
     async with claims.open(), api.live_port(live, settings, clock) as live_port:
         supervisor = Supervisor(
             StaticAssigner(max_streams=settings.max_streams, max_mbps=settings.max_mbps),
@@ -103,7 +107,7 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
             ),
             live=live.view,
             footage=FootageWatch(kafka("footage"), clock=clock),
-            unplaced_alarm=lambda count: door.submit(cameras_unplaced(settings.name, count, now_us=clock.now_us())),
+            unplaced_alarm=report_unplaced,
             clock=clock,
         )
         city.on_change(supervisor.apply)

@@ -3,17 +3,17 @@
 from typing import Any
 
 from services.contracts import codec
-from services.contracts.alarm import AlarmRaised, Condition, DeviceAtReceipt, alarm_id
+from services.contracts.alarm import AlarmCleared, AlarmRaised, Condition, DeviceAtReceipt, alarm_id
 from services.contracts.envelope import Envelope, rfc3339
 from services.contracts.topics import ALARMS, SYSTEM_ROOT
 from services.runtime.kafka_port import Outgoing
 
 
-def system_alarm(service: str, fault: str, value: dict[str, Any], *, now_us: int) -> Outgoing:
-    """Return the alarm that a service raises of itself; the same `fault` and `token` join one alert."""
-    body = AlarmRaised(
+def system_alarm(service: str, fault: str, value: dict[str, Any], *, now_us: int, active: bool = True) -> Outgoing:
+    """Return the alarm that a service raises, or clears, of itself; the same `fault` and `token` are one alert."""
+    body = (AlarmRaised if active else AlarmCleared)(
         alarm_class="health",
-        condition=Condition(topic=f"kr.safealley/system/{fault}", active=True, value=value),
+        condition=Condition(topic=f"kr.safealley/system/{fault}", active=active, value=value),
         device=DeviceAtReceipt(
             device_id=service, site_id=SYSTEM_ROOT, jurisdiction="", lon=0.0, lat=0.0, momentary=False
         ),
@@ -28,7 +28,7 @@ def system_alarm(service: str, fault: str, value: dict[str, Any], *, now_us: int
     envelope = Envelope(
         id=alarm_id(service, now_us, encoded),
         source=f"/services/{service}",
-        type=AlarmRaised.TYPE,
+        type=body.TYPE,
         subject=service,
         time=rfc3339(now_us),
         recordedtime=rfc3339(now_us),

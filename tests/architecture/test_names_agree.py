@@ -160,7 +160,6 @@ QUEUES = {
     "services/ingest/publisher.py": "capacity_bytes of all lanes; the oldest footage becomes a gap",
     "services/ingest/streams_log.py": "capacity_bytes; states are given up before gaps",
     "services/ingest/timing.py": "RATE_WINDOW_US of fragments",
-    "services/runtime/access_log.py": "ENTRIES_MAX; twice that for looks that were denied",
     "services/runtime/credit.py": "one entry for each caller that waits",
     "services/runtime/dead_letter.py": "the window of records in which letters are counted",
     "services/runtime/kafka/producer.py": "the credit that its bytes hold until their deadline",

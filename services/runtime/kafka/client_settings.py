@@ -14,6 +14,8 @@ KIB: Final = 1024
 MIB: Final = 1024 * 1024
 START_S: Final = 30.0
 STOP_S: Final = 5.0
+LEFT_S: Final = 2.0
+"""For a start nobody waits for any more, before its client is stopped."""
 CALL_S: Final = 5.0
 """Deadline of commit, committed, position, seek and offset look-ups."""
 SEND_GRACE_S: Final = 5.0

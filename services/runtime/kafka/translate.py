@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from services.runtime.errors import ClockAhead, OwnershipLost, PoisonMessage, RetryLater, SendUnknown
-from services.runtime.kafka.client_settings import CALL_S, START_S, STOP_S
+from services.runtime.kafka.client_settings import CALL_S, LEFT_S, START_S, STOP_S
 from services.runtime.kafka_port import Place, Record
 
 log = structlog.get_logger()
@@ -96,7 +96,7 @@ async def _ended_or_cut(starting: "asyncio.Task[None]") -> None:
     _ending.add(starting)
     starting.add_done_callback(_ended)
     try:
-        await asyncio.wait((starting,), timeout=STOP_S)
+        await asyncio.wait((starting,), timeout=LEFT_S)
     finally:
         starting.cancel()
 

@@ -67,7 +67,7 @@ async def test_a_start_nobody_waits_for_ends_by_itself_and_is_stopped() -> None:
 
 async def test_a_start_that_does_not_end_is_cut_off_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(translate, "START_S", 0.01)
-    monkeypatch.setattr(translate, "STOP_S", 0.01)
+    monkeypatch.setattr(translate, "LEFT_S", 0.01)
     client = SlowClient()
     with pytest.raises(RetryLater):
         await translate.start(client, "reader")
