@@ -13,6 +13,7 @@ from typing import Final
 
 from services.archive import boxes
 from services.archive.catalog import EpochKnown, StreamKnown
+from services.archive.chunks import Assembler, Why
 from services.archive.open_tail import Held, OpenTail
 from services.archive.replay import EpochTrack, SeqRanges, Verdict
 from services.archive.scratch import ScratchDirectory
@@ -33,15 +34,16 @@ Stream = tuple[str, StreamName]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A fragment whose bytes are those its headers tell of."""
+    """A fragment whose bytes are those its headers tell of; `offset` is that of its first record."""
 
     fragment: Fragment
     value: memoryview
     boxes: boxes.FragmentBoxes
+    offset: int
 
 
-def check(record: Record) -> Checked | VideoEnd:
-    """Read a record of `video`.
+def read(record: Record) -> Fragment | VideoEnd:
+    """Read what a record of `video` tells of.
 
     Raises:
         PoisonMessage: it can never be stored; says why, never the payload.
@@ -52,18 +54,22 @@ def check(record: Record) -> Checked | VideoEnd:
             raise MalformedMessage("camera id, epoch or seq is out of bounds")
         if record.key != facts.camera_id:
             raise MalformedMessage("the key is not the camera id")
-        return facts if isinstance(facts, VideoEnd) else _check_bytes(facts, memoryview(record.value or b""))
     except ContractError as error:
         raise PoisonMessage(str(error)) from error
+    return facts
 
 
-def _check_bytes(fragment: Fragment, value: memoryview) -> Checked:
+def _check(fragment: Fragment, value: memoryview, offset: int) -> Checked:
     if hashlib.sha256(value).hexdigest() != fragment.sha256:
         raise MalformedMessage("the bytes have another SHA-256 than ce_sha256")
     if hashlib.sha256(fragment.init).hexdigest() != fragment.init_sha256:
         raise MalformedMessage("the init has another SHA-256 than ce_initsha256")
     boxes.timescale(memoryview(fragment.init))
-    return Checked(fragment=fragment, value=value, boxes=boxes.read_fragment(value))
+    return Checked(fragment=fragment, value=value, boxes=boxes.read_fragment(value), offset=offset)
+
+
+def _epoch_of(facts: Fragment | VideoEnd) -> EpochId:
+    return EpochId(facts.camera_id, facts.stream, facts.epoch)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +81,7 @@ class Lane:
     scratch: ScratchDirectory
     tail: OpenTail
     lost_cause: GapCause | None = None
+    chunks: Assembler = field(default_factory=Assembler)
     segmenter: Segmenter = field(default_factory=Segmenter)
     closed: deque[Held] = field(default_factory=deque)
     committed: int | None = None
@@ -89,16 +96,16 @@ class Lane:
     _told: set[Stream] = field(default_factory=set)
 
     def low(self) -> int:
-        """Return the offset up to which all is stored."""
-        return min((held.first_offset for held in (*self._open.values(), *self.closed)), default=self.next_offset)
+        """Return the offset up to which all is stored; after a rewind, what is read again is needed again."""
+        held = (held.first_offset for held in (*self._open.values(), *self.closed))
+        return min((self.next_offset, *self.chunks.first_offsets(), *held))
 
     def closed_bytes(self) -> int:
         return sum(held.file.size_bytes for held in self.closed)
 
     def missing(self, fragment: Fragment) -> tuple[bool, bool]:
         """Tell whether the stream and the epoch still have to be looked up in the catalog."""
-        at = EpochId(fragment.camera_id, fragment.stream, fragment.epoch)
-        return (fragment.camera_id, fragment.stream) not in self._ends, at not in self._tracks
+        return (fragment.camera_id, fragment.stream) not in self._ends, _epoch_of(fragment) not in self._tracks
 
     def learn_stream(self, camera_id: str, stream: StreamName, known: StreamKnown) -> None:
         self._ends[camera_id, stream] = known.end_us
@@ -112,7 +119,7 @@ class Lane:
         self._tracks[at] = track
 
     def judge(self, fragment: Fragment) -> tuple[Verdict, EpochTrack]:
-        track = self._tracks[EpochId(fragment.camera_id, fragment.stream, fragment.epoch)]
+        track = self._tracks[_epoch_of(fragment)]
         return track.judge(fragment.seq), track
 
     def end_before(self, fragment: Fragment) -> UtcMicroseconds | None:
@@ -120,7 +127,7 @@ class Lane:
         return self._ends.get((fragment.camera_id, fragment.stream))
 
     def track_of(self, end: VideoEnd) -> EpochTrack | None:
-        return self._tracks.get(EpochId(end.camera_id, end.stream, end.epoch))
+        return self._tracks.get(_epoch_of(end))
 
     def lost_once(self, camera_id: str, stream: StreamName) -> GapCause | None:
         """Return why the log lost records, once for each stream: a later restart is a restart."""
@@ -139,12 +146,27 @@ class Lane:
     def passed(self, record_time_us: UtcMicroseconds) -> tuple[Cut, ...]:
         """Take the time of a record, whatever it holds, before the record itself."""
         self.recorded_us = record_time_us
+        self.chunks.passed(record_time_us)
         return self._finish(self.segmenter.record_time(record_time_us))
 
     def ended(self, end: VideoEnd) -> tuple[Cut, ...]:
+        self.chunks.ended(_epoch_of(end), end.seq)
         return self._finish(self.segmenter.run_ended(end))
 
-    def take(self, checked: Checked, offset: int) -> tuple[Cut, ...]:
+    def gather(self, record: Record, fragment: Fragment) -> Checked | None:
+        """Return a fragment with all its bytes; None while chunks of it are to come.
+
+        Raises:
+            PoisonMessage: it can never be stored; says why, never the payload.
+        """
+        try:
+            whole = self.chunks.add(fragment, record.value or b"", record.offset)
+            return None if whole is None else _check(fragment, memoryview(whole[0]), whole[1])
+        except ContractError as error:
+            self.chunks.give_up(_epoch_of(fragment), Why.REFUSED)
+            raise PoisonMessage(str(error)) from error
+
+    def take(self, checked: Checked) -> tuple[Cut, ...]:
         """Store a new fragment in scratch.
 
         Raises:
@@ -161,13 +183,13 @@ class Lane:
         cuts = self._finish(step.cuts)
         if step.opened:
             file = self.scratch.create(fragment.init)
-            self._open[step.segment.id] = Held(segment=step.segment, file=file, first_offset=offset)
+            self._open[step.segment.id] = Held(segment=step.segment, file=file, first_offset=checked.offset)
         held = self._open[step.segment.id]
-        held.first_offset = min(held.first_offset, offset)
+        held.first_offset = min(held.first_offset, checked.offset)
         held.file.add(checked.value, checked.boxes, start_us=fragment.start_us, key=fragment.keyframe)
         self.tail.show(held)
-        track = self._tracks[EpochId(fragment.camera_id, fragment.stream, fragment.epoch)]
-        track.take(fragment.seq, fragment.end_us)
+        self._tracks[_epoch_of(fragment)].take(fragment.seq, fragment.end_us)
+        self.chunks.taken(_epoch_of(fragment))
         stream = (fragment.camera_id, fragment.stream)
         self._ends[stream] = max(self._ends.get(stream) or 0, fragment.end_us)
         return cuts

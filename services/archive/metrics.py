@@ -13,6 +13,15 @@ class ArchiveMetrics:
         self.cuts = Counter(
             "safealley_archive_segmenter_cuts_total", "Segments closed, by reason.", ["reason"], registry=registry
         )
+        self.chunks_held_bytes = Gauge(
+            "safealley_archive_chunks_held_bytes", "Chunks of fragments that are not whole yet.", registry=registry
+        )
+        self.chunks_given_up = Counter(
+            "safealley_archive_chunks_given_up_fragments_total",
+            "Fragments whose chunks did not all come, by the reason why they were given up.",
+            ["why"],
+            registry=registry,
+        )
         self.open_segments = Gauge(
             "safealley_archive_open_tail_segments", "Segments in scratch, open or not stored yet.", registry=registry
         )

@@ -13,7 +13,7 @@ import structlog
 
 from services.archive.alarms import SystemAlarms
 from services.archive.catalog import Catalog
-from services.archive.lane import Checked, Lane, check
+from services.archive.lane import Lane, read
 from services.archive.metrics import ArchiveMetrics
 from services.archive.open_tail import OpenTail
 from services.archive.replay import EpochTrack, Verdict, resume_at
@@ -182,23 +182,25 @@ class Recorder:
     async def _take_whole(self, lane: Lane, record: Record) -> bool:
         self._count_cuts(lane, lane.passed(record.timestamp_ms * 1000))
         try:
-            checked = check(record)
+            facts = read(record)
+            if isinstance(facts, VideoEnd):
+                self._end_run(lane, facts)
+                goes_on = True
+            else:
+                goes_on = await self._take_fragment(lane, record, facts)
         except PoisonMessage as poison:
             await self._bury(record, poison.reason)
             return True
         self._dead_letters.handled(record.place)
-        if isinstance(checked, VideoEnd):
-            self._end_run(lane, checked)
-            return True
-        return await self._take_fragment(lane, record, checked)
+        return goes_on
 
-    async def _take_fragment(self, lane: Lane, record: Record, checked: Checked) -> bool:
-        fragment = checked.fragment
+    async def _take_fragment(self, lane: Lane, record: Record, fragment: Fragment) -> bool:
         await self._learn(lane, fragment)
         if lane.discarded:
             return False  # the partition went away while the catalog was asked
         verdict, track = lane.judge(fragment)
-        self._metrics.fragments.labels(verdict=verdict.value).inc()
+        if verdict in (Verdict.DUPLICATE, Verdict.LOOK_AGAIN):
+            self._metrics.fragments.labels(verdict=verdict.value).inc()
         if verdict is Verdict.DUPLICATE:
             return True
         if verdict is Verdict.LOOK_AGAIN:
@@ -206,8 +208,11 @@ class Recorder:
             if await self._rewind(lane, record, fragment, track):
                 return False
             verdict, _ = lane.judge(fragment)
-        self._note_seam(lane, fragment, track, hole=verdict is Verdict.HOLE)
-        self._count_cuts(lane, lane.take(checked, record.offset))
+        checked = lane.gather(record, fragment)
+        if checked is not None:
+            self._metrics.fragments.labels(verdict=verdict.value).inc()
+            self._note_seam(lane, fragment, track, hole=verdict is Verdict.HOLE)
+            self._count_cuts(lane, lane.take(checked))
         return True
 
     async def _learn(self, lane: Lane, fragment: Fragment) -> None:
@@ -381,6 +386,11 @@ class Recorder:
         self._metrics.scratch_bytes.set(self._scratch.used_bytes)
         self._metrics.open_segments.set(len(self._tail))
         self._metrics.held.set(len(self._held()))
+        self._metrics.chunks_held_bytes.set(sum(lane.chunks.held_bytes for lane in lanes))
+        for given_up in (lane.chunks.given_up for lane in lanes):
+            for why, count in given_up.items():
+                self._metrics.chunks_given_up.labels(why=why.value).inc(count)
+            given_up.clear()
         self._metrics.pending_bytes.set(sum(lane.closed_bytes() for lane in lanes))
         now_us = self._clock.now_us()
         oldest = min((held.segment.end_us for lane in lanes for held in lane.closed), default=now_us)

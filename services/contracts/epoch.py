@@ -41,6 +41,11 @@ def fragment_event_id(fragment: FragmentId) -> str:
     return f"{fragment.camera_id}/{fragment.stream}/{fragment.epoch}/{fragment.seq}"
 
 
+def chunk_event_id(fragment: FragmentId, at_bytes: int) -> str:
+    """Return the CloudEvents id of a chunk of a fragment."""
+    return f"{fragment_event_id(fragment)}/{at_bytes}"
+
+
 def end_event_id(run: RunId) -> str:
     """Return the CloudEvents id of a run's end record."""
     return f"{run.camera_id}/{run.stream}/{run.epoch}/end-{run.run}"

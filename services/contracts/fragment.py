@@ -1,7 +1,9 @@
 """The one list of `video` headers: a fragment's facts, its init, and the end of a run.
 
 The value of a fragment is the fMP4 bytes (`moof` + `mdat`) and nothing else; the record key is the
-camera id. The end of a run carries an empty value, no init, and takes no seq of its own.
+camera id. A fragment above 1 MiB, which is one large access unit, goes as chunks: consecutive records,
+each with all of its headers and the part of it that it holds (docs/decisions/0004).
+The end of a run carries an empty value, no init, and takes no seq of its own.
 Source: kafka.md 6.1, cameras.md 7.14.
 """
 
@@ -10,22 +12,33 @@ from typing import Any, ClassVar, Final, Literal, get_args
 from msgspec import Struct
 
 from services.contracts.envelope import Headers, rfc3339
-from services.contracts.epoch import FragmentId, RunId, end_event_id, fragment_event_id
+from services.contracts.epoch import FragmentId, RunId, chunk_event_id, end_event_id, fragment_event_id
 from services.contracts.errors import MalformedMessage, UnknownSchema
 from services.contracts.units import StreamName, UtcMicroseconds
 
 FRAGMENT_BYTES_MAX: Final = 1024 * 1024
+"""Of one record: a longer fragment is cut into chunks of this."""
+CHUNKED_BYTES_MAX: Final = 12 * 1024 * 1024
+"""Of all chunks of a fragment; the longest unit that ingest makes is below it."""
 INIT_BYTES_MAX: Final = 4 * 1024
 
 ClockState = Literal["synced", "unsynced", "rate_wrong"]
 SignatureState = Literal["absent", "present", "valid", "broken"]
 
 
+class Chunk(Struct, frozen=True, kw_only=True):
+    """What part of a fragment a record holds: its bytes from `at_bytes` on, of `fragment_bytes` in all."""
+
+    at_bytes: int
+    fragment_bytes: int
+
+
 class Fragment(Struct, frozen=True, kw_only=True):
     """Everything known of one fragment but its bytes.
 
     `start_us` and `wall_us` are the wall time it covers (half-open); `media_90k` is its duration on
-    the camera's own clock and `rtp_start_90k` the unwrapped RTP time of its first unit.
+    the camera's own clock and `rtp_start_90k` the unwrapped RTP time of its first unit. `sha256` is that
+    of the whole, also where the record holds one `chunk` of it.
     """
 
     TYPE: ClassVar[str] = "kr.safealley.video.fragment.v1"
@@ -52,6 +65,7 @@ class Fragment(Struct, frozen=True, kw_only=True):
     sha256: str
     signed_sei: SignatureState
     init: bytes
+    chunk: Chunk | None = None
 
     @property
     def id(self) -> FragmentId:
@@ -87,12 +101,17 @@ class Fragment(Struct, frozen=True, kw_only=True):
             ("ce_sha256", self.sha256),
             ("ce_signedsei", self.signed_sei),
         )
-        headers = [*_common(self.TYPE, fragment_event_id(self.id), self.camera_id, rfc3339(self.recv_first_us))]
+        chunk = self.chunk
+        event_id = fragment_event_id(self.id) if chunk is None else chunk_event_id(self.id, chunk.at_bytes)
+        headers = [*_common(self.TYPE, event_id, self.camera_id, rfc3339(self.recv_first_us))]
         headers += [(name, str(value).encode()) for name, value in facts]
         if self.clock_offset_us is not None:
             headers.append(("ce_clockoffsetus", str(self.clock_offset_us).encode()))
         if self.camera_offset_ms is not None:
             headers.append(("ce_cameraoffsetms", str(self.camera_offset_ms).encode()))
+        if chunk is not None:
+            headers.append(("ce_chunkat", str(chunk.at_bytes).encode()))
+            headers.append(("ce_fragmentlength", str(chunk.fragment_bytes).encode()))
         headers += [("content-type", b"video/mp4"), ("init", self.init)]
         return tuple(headers)
 
@@ -183,7 +202,17 @@ def read_video_headers(headers: Headers) -> Fragment | VideoEnd:
         sha256=reader.text("ce_sha256"),
         signed_sei=reader.one_of("ce_signedsei", SignatureState),
         init=init,
+        chunk=_read_chunk(reader) if "ce_chunkat" in texts or "ce_fragmentlength" in texts else None,
     )
+
+
+def _read_chunk(reader: "_Reader") -> Chunk:
+    chunk = Chunk(at_bytes=reader.whole("ce_chunkat"), fragment_bytes=reader.whole("ce_fragmentlength"))
+    if chunk.fragment_bytes > CHUNKED_BYTES_MAX:
+        raise MalformedMessage(f"header ce_fragmentlength is above {CHUNKED_BYTES_MAX}")
+    if chunk.at_bytes >= chunk.fragment_bytes:
+        raise MalformedMessage("header ce_chunkat is not below ce_fragmentlength")
+    return chunk
 
 
 class _Reader:

@@ -5,6 +5,8 @@ when nothing of its camera waits; otherwise its bytes are copied and the buffer 
 run and seq are stamped when a fragment is first sent; a resend is the same record. What Kafka cannot
 take is kept up to a bound, then the oldest of that camera is given up and named to the gap ledger. The
 end of a run is a record of its own, and what was given up ends a run: a run in the log has no hole.
+A fragment above 1 MiB goes out in chunks, each after the acknowledgement of the one before, and one such
+fragment of a partition at a time, so that a reader has few of them to hold.
 """
 
 import asyncio
@@ -12,11 +14,20 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
+from msgspec.structs import replace
 
-from services.contracts.fragment import ClockState, Fragment, VideoEnd
+from services.contracts.fragment import (
+    CHUNKED_BYTES_MAX,
+    FRAGMENT_BYTES_MAX,
+    Chunk,
+    ClockState,
+    Fragment,
+    VideoEnd,
+)
 from services.contracts.gap import GapCause
 from services.contracts.topics import VIDEO
 from services.contracts.units import StreamName, UtcMicroseconds
@@ -52,7 +63,7 @@ class _Queued:
     value: bytes | memoryview
     size: int
     put_ns: int
-    headers: Headers | None = None
+    stamped: Fragment | None = None
 
     def keep(self) -> None:
         """Copy the bytes and give the buffer back: a camera has few of them."""
@@ -89,6 +100,7 @@ class VideoPublisher:
         self._buffered_bytes = 0
         self._lanes: set[Lane] = set()
         self._reachable = asyncio.Event()
+        self._turns: dict[int, asyncio.Lock] = {}
 
     def lane(self, camera_id: str, stream: StreamName, *, retention_class: str, listener: LaneListener) -> "Lane":
         lane = Lane(self, camera_id, stream, retention_class=retention_class, listener=listener)
@@ -102,8 +114,9 @@ class VideoPublisher:
         """Keep a producer until cancelled; lanes wait for it."""
         while True:
             try:
-                async with self._kafka.producer(ProducerProfile.VIDEO) as self.producer:
+                async with self._kafka.producer(ProducerProfile.VIDEO) as producer:
                     await self._kafka.partitions(VIDEO.name)
+                    self.producer = producer
                     self._reachable.set()
                     await asyncio.Event().wait()
             except (RetryLater, PoisonMessage) as error:
@@ -117,6 +130,11 @@ class VideoPublisher:
         while self.producer is None:
             await self._reachable.wait()
         return self.producer
+
+    async def turn(self, camera_id: str) -> asyncio.Lock:
+        """Return what is held while chunks go to the partition of a camera."""
+        partition = (await self.reachable()).partition_for(VIDEO.name, camera_id)
+        return self._turns.setdefault(partition, asyncio.Lock())
 
     def stop_video(self, *, disk_full: bool) -> None:
         """Keep the disk's reserve: fragments become gaps until there is room again."""
@@ -225,7 +243,7 @@ class Lane:
     def drop_oldest(self) -> bool:
         """Give up the oldest fragment that was never sent; False when there is none."""
         for index, item in enumerate(self._queue):
-            if isinstance(item, _Queued) and item.headers is None and item is not self._sending:
+            if isinstance(item, _Queued) and item.stamped is None and item is not self._sending:
                 del self._queue[index]
                 item.keep()
                 self._forget(item)
@@ -266,10 +284,14 @@ class Lane:
     async def _send_fragment(self, item: _Queued, epoch: int) -> None:
         self._sending = item
         try:
-            if item.headers is None:
+            if item.stamped is None:
                 await self._begin_run_if_needed(item)
-                item.headers = self._stamp(item, epoch)
-            await self._until_acked(item.value, item.headers, on_failure=item.keep, value_of=lambda: item.value)
+                item.stamped = self._stamp(item, epoch)
+            if item.size > FRAGMENT_BYTES_MAX:
+                await self._send_chunks(item, item.stamped)
+            else:
+                headers = item.stamped.to_headers()
+                await self._until_acked(item.value, headers, on_failure=item.keep, value_of=lambda: item.value)
         except PoisonMessage as error:
             log.error("publisher.fragment_refused", camera_id=self._camera_id, reason=error.reason)
             self._queue.popleft()
@@ -284,6 +306,18 @@ class Lane:
         item.fragment.release()
         self._acked(item)
 
+    async def _send_chunks(self, item: _Queued, fragment: Fragment) -> None:
+        """Send a long fragment from a copy: it takes several round trips, and its turn may come late."""
+        if item.size > CHUNKED_BYTES_MAX:
+            raise PoisonMessage("longer than chunks may be together")
+        item.keep()
+        async with await self._publisher.turn(self._camera_id):
+            for at in range(0, item.size, FRAGMENT_BYTES_MAX):
+                part = memoryview(item.value)[at : at + FRAGMENT_BYTES_MAX]
+                chunk = Chunk(at_bytes=at, fragment_bytes=item.size)
+                headers = replace(fragment, chunk=chunk).to_headers()
+                await self._until_acked(part, headers, on_failure=item.keep, value_of=partial(bytes, part))
+
     async def _begin_run_if_needed(self, item: _Queued) -> None:
         if self._open is not None and (self._broken or self._open.timeline != item.timeline):
             await self._end_run()
@@ -292,7 +326,7 @@ class Lane:
             self._next_run += 1
         self._broken = False
 
-    def _stamp(self, item: _Queued, epoch: int) -> Headers:
+    def _stamp(self, item: _Queued, epoch: int) -> Fragment:
         cut, opened = item.fragment, self._open
         if opened is None:
             raise RuntimeError("a fragment is stamped inside an open run")
@@ -321,7 +355,7 @@ class Lane:
             sha256=cut.sha256,
             signed_sei=cut.signed_sei,
             init=cut.init.data,
-        ).to_headers()
+        )
 
     async def _end_run(self) -> None:
         opened, self._open = self._open, None

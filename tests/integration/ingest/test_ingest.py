@@ -81,9 +81,11 @@ async def kafka(kafka_bootstrap: str) -> AioKafka:
 
 
 @asynccontextmanager
-async def running(name: str, kafka: AioKafka, bootstrap: str, where: Path) -> AsyncIterator[City]:
+async def running(
+    name: str, kafka: AioKafka, bootstrap: str, where: Path, *, clip: clip_source.Clip | None = None
+) -> AsyncIterator[City]:
     """Bring up a camera and ingest, and read all topics beside them."""
-    clip = clip_source.pattern(
+    clip = clip or clip_source.pattern(
         "h264", width=320, height=180, frame_rate=25, gop=25, bitrate_bps=500_000, seconds=2.0, b_frames=0
     )
     camera = Camera("cam-1", clip)

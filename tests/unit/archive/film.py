@@ -2,17 +2,18 @@
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import av
 import numpy as np
+from msgspec import structs
 
 from services.archive import boxes
 from services.contracts.epoch import RunId
-from services.contracts.fragment import Fragment, VideoEnd
+from services.contracts.fragment import Chunk, Fragment, VideoEnd, read_video_headers
 from services.contracts.topics import VIDEO
 from services.runtime.kafka_port import Outgoing
 
@@ -110,6 +111,21 @@ def fragment_record(
         topic=VIDEO.name, key=camera_id, value=value, headers=fragment.to_headers(),
         timestamp_ms=(start_us + SECOND_US) // 1000,
     )  # fmt: skip
+
+
+def chunk_records(record: Outgoing, count: int) -> tuple[Outgoing, ...]:
+    """Cut a fragment's record into chunks; a reader does not depend on their size."""
+    whole, value = read_video_headers(record.headers), bytes(record.value or b"")
+    assert isinstance(whole, Fragment)
+    size = -(-len(value) // count)
+    return tuple(
+        replace(
+            record,
+            value=value[at : at + size],
+            headers=structs.replace(whole, chunk=Chunk(at_bytes=at, fragment_bytes=len(value))).to_headers(),
+        )
+        for at in range(0, len(value), size)
+    )
 
 
 def end_record(*, seq: int, end_us: int, camera_id: str = "cam-1", epoch: int = EPOCH, run: int = 0) -> Outgoing:

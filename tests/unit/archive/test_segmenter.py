@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from services.archive.catalog import Catalog, sqlite_url
-from services.archive.lane import Checked, Lane, check
+from services.archive.lane import Lane, read
 from services.archive.metrics import ArchiveMetrics
 from services.archive.open_tail import Held, OpenTail
 from services.archive.replay import Verdict
@@ -22,7 +22,7 @@ from services.archive.writer import Writer
 from services.contracts.fragment import Fragment, VideoEnd, read_video_headers
 from services.runtime.clock import FakeClock
 from services.runtime.kafka_port import Outgoing, Place, Record
-from tests.unit.archive.film import EPOCH, SECOND_US, START_US, end_record, fragment_record, make_film
+from tests.unit.archive.film import EPOCH, SECOND_US, START_US, chunk_records, end_record, fragment_record, make_film
 
 PLACE = Place("video", 0)
 
@@ -131,7 +131,10 @@ def _history() -> list[Outgoing]:
         if index not in (33, 34):
             log.append(fragment_record(film, index, camera_id="cam-1"))
         if index < 60:
-            log.append(fragment_record(film, index, camera_id="cam-2", run=int(index >= 20)))
+            record = fragment_record(film, index, camera_id="cam-2", run=int(index >= 20))
+            chunks = chunk_records(record, 3) if index % 7 == 3 else (record,)
+            # Of second 38 the last chunk never comes; what cam-1 writes stands between the others.
+            log += [*chunks[:1], *log[-1:], *chunks[1 : 2 if index == 38 else None]]
         if index == 50:
             log += log[-6:]
         if index >= 70:
@@ -178,14 +181,14 @@ class _Process:
             value=bytes(out.value or b""), headers=tuple(out.headers),
         )  # fmt: skip
         lane.passed(record.timestamp_ms * 1000)
-        checked = check(record)
-        if isinstance(checked, VideoEnd):
-            lane.ended(checked)
+        facts = read(record)
+        if isinstance(facts, VideoEnd):
+            lane.ended(facts)
             return offset + 1
-        return self._fragment(lane, log, checked, offset)
+        return self._fragment(lane, log, record, facts)
 
-    def _fragment(self, lane: Lane, log: list[Outgoing], checked: Checked, offset: int) -> int:
-        facts = checked.fragment
+    def _fragment(self, lane: Lane, log: list[Outgoing], record: Record, facts: Fragment) -> int:
+        offset = record.offset
         stream, epoch = lane.missing(facts)
         if stream:
             known = self.catalog.stream_known(facts.camera_id, facts.stream)
@@ -200,8 +203,8 @@ class _Process:
             earlier = next(place for place, out in enumerate(log) if out.timestamp_ms >= from_ms)
             if earlier < offset:
                 return earlier
-        if verdict is not Verdict.DUPLICATE:
-            lane.take(checked, offset)
+        if verdict is not Verdict.DUPLICATE and (checked := lane.gather(record, facts)) is not None:
+            lane.take(checked)
         return offset + 1
 
     def _store(self, lane: Lane, held: Held) -> None:

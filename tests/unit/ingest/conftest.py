@@ -22,6 +22,7 @@ class ScriptedKafka:
         self.sent: list[Outgoing] = []
         self.reachable = True
         self.silent = False
+        self.silent_from: int | None = None
         self.failing: list[Exception] = []
         self.attempts = 0
         self.heard = asyncio.Event()
@@ -36,9 +37,11 @@ class ScriptedKafka:
         self.attempts += 1
         if self.failing:
             raise self.failing.pop(0)
-        while self.silent:
+        while self.silent or (self.silent_from is not None and len(self.sent) >= self.silent_from):
             self.heard.clear()
             await self.heard.wait()
+        if self.failing:
+            raise self.failing.pop(0)
         kept = None if record.value is None else bytes(record.value)
         self.sent.append(
             Outgoing(
@@ -53,7 +56,7 @@ class ScriptedKafka:
         return Placed(0, len(self.sent) - 1)
 
     def answer(self) -> None:
-        self.silent = False
+        self.silent, self.silent_from = False, None
         self.heard.set()
 
     async def partitions(self, _topic: str) -> int:

@@ -1,13 +1,14 @@
 """Fragments reach Kafka once each and in order; what cannot is a gap; a camera never waits for it."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from services.contracts.fragment import Fragment, VideoEnd, read_video_headers
+from services.contracts.fragment import Chunk, Fragment, VideoEnd, read_video_headers
 from services.ingest.gap_ledger import Lost
 from services.ingest.media_types import ClosedFragment, InitSegment
 from services.ingest.publisher import Lane, VideoPublisher
@@ -16,6 +17,7 @@ from services.runtime.errors import PoisonMessage, SendUnknown
 
 BEGUN_US = 1_777_640_000_000_000
 SECOND_US = 1_000_000
+MIB = 1024 * 1024
 INIT = InitSegment(data=b"ftypmoov", sha256="aa", codec="avc1.64001f", width=640, height=360)
 
 
@@ -103,6 +105,11 @@ def said(kafka: Any) -> list[str]:
         prefix = "end " if isinstance(read, VideoEnd) else ""
         found.append(f"{prefix}{read.run}/{read.seq}")
     return found
+
+
+def chunks_sent(kafka: Any) -> list[Chunk]:
+    read = (read_video_headers(record.headers) for record in kafka.sent)
+    return [one.chunk for one in read if isinstance(one, Fragment) and one.chunk is not None]
 
 
 async def test_a_fragment_goes_out_as_the_cameras_own_buffer_which_then_comes_back(
@@ -232,6 +239,83 @@ async def test_a_unit_that_no_topic_takes_is_a_gap_and_the_next_one_is_sent(
 
     assert [one.detail for one in listener.given_up] == ["unit_too_large"]
     assert listener.kept == [1.0]
+
+
+async def test_a_fragment_above_a_mebibyte_goes_out_in_chunks_in_order(
+    kafka: Any, clock: FakeClock, listener: Listener, buffers: Buffers
+) -> None:
+    async with running(kafka, clock, listener, capacity_bytes=9 * MIB) as (publisher, lane):
+        lane.claimed(1)
+        lane.put(buffers.fragment(0, size=MIB), 1)
+        lane.put(buffers.fragment(1, size=2 * MIB + 1), 1)
+        await settle(100)
+        assert publisher.statistics()["buffered_bytes"] == 0
+
+    assert said(kafka) == ["0/0", "0/1", "0/1", "0/1"]
+    assert chunks_sent(kafka) == [Chunk(at_bytes=number * MIB, fragment_bytes=2 * MIB + 1) for number in range(3)]
+    assert [len(record.value) for record in kafka.sent] == [MIB, MIB, MIB, 1]
+    assert b"".join(record.value for record in kafka.sent[1:]) == b"001" + bytes(2 * MIB - 2)
+    ids = [dict(record.headers)["ce_id"] for record in kafka.sent]
+    assert ids == [b"cam-1/main/1/0", b"cam-1/main/1/1/0", b"cam-1/main/1/1/1048576", b"cam-1/main/1/1/2097152"]
+    assert (buffers.out, listener.kept) == (0, [0.0, 1.0])
+
+
+async def test_a_chunk_without_an_answer_is_sent_again_and_those_before_it_are_not(
+    kafka: Any, clock: FakeClock, listener: Listener, buffers: Buffers
+) -> None:
+    async with running(kafka, clock, listener, capacity_bytes=9 * MIB) as (_, lane):
+        lane.claimed(1)
+        kafka.silent_from = 1
+        lane.put(buffers.fragment(0, size=4 * MIB), 1)
+        await settle(100)
+        assert [chunk.at_bytes for chunk in chunks_sent(kafka)] == [0]
+        assert (buffers.out, listener.kept) == (0, [])
+        kafka.failing = [SendUnknown("no answer"), SendUnknown("no answer")]
+        kafka.answer()
+        await settle(100)
+        await clock.advance(5)
+        await settle(100)
+
+    assert [chunk.at_bytes // MIB for chunk in chunks_sent(kafka)] == [0, 1, 2, 3]
+    assert b"".join(record.value for record in kafka.sent) == b"000" + bytes(4 * MIB - 3)
+    assert (listener.kept, listener.given_up) == ([0.0], [])
+
+
+async def test_chunks_of_two_cameras_of_one_partition_do_not_mix(
+    kafka: Any, clock: FakeClock, listener: Listener, buffers: Buffers
+) -> None:
+    async with running(kafka, clock, listener, capacity_bytes=9 * MIB) as (publisher, lane):
+        other = publisher.lane("cam-2", "main", retention_class="standard", listener=listener)
+        task = asyncio.create_task(other.run())
+        lane.claimed(1)
+        other.claimed(1)
+        kafka.silent = True
+        lane.put(buffers.fragment(0, size=4 * MIB), 1)
+        other.put(buffers.fragment(0, size=4 * MIB), 1)
+        await settle()
+        assert buffers.out == 0
+        kafka.answer()
+        await settle(100)
+        task.cancel()
+
+    runs = [(key, len(list(records))) for key, records in itertools.groupby(kafka.sent, lambda record: record.key)]
+    assert sorted(runs) == [("cam-1", 4), ("cam-2", 4)]
+
+
+async def test_a_unit_longer_than_chunks_may_be_is_a_gap_and_ends_the_run(
+    kafka: Any, clock: FakeClock, listener: Listener, buffers: Buffers
+) -> None:
+    async with running(kafka, clock, listener, capacity_bytes=99 * MIB) as (publisher, lane):
+        lane.claimed(1)
+        lane.put(buffers.fragment(0), 1)
+        lane.put(buffers.fragment(1, size=12 * MIB + 1), 1)
+        lane.put(buffers.fragment(2), 1)
+        await settle(100)
+        assert publisher.statistics()["buffered_bytes"] == 0
+
+    assert [(one.cause, one.detail) for one in listener.given_up] == [("stream_error", "unit_too_large")]
+    assert said(kafka) == ["0/0", "end 0/1", "1/2"]
+    assert buffers.out == 0
 
 
 async def test_at_the_end_what_still_waits_is_named(
