@@ -42,11 +42,11 @@ from services.runtime.identity import Caller
 from services.runtime.retry import BackOff
 
 CHANNELS_MAX: Final = 64
-JOINING_MAX: Final = 2 * CHANNELS_MAX
-"""Looks of one window that wait for `audit`; what is refused above it is a flood, and not written down."""
 TOTAL_BYTES_MAX: Final = 64 * 1024 * 1024
 FRAME_BYTES_MAX: Final = 12 * 1024 * 1024
 SEND_S: Final = 5.0
+NOTING_MAX: Final = 1_000
+"""Refusals that wait for `audit`: windows that are refused this often while Kafka is away are a flood."""
 AUDIT_S: Final = 2.0
 """When a window is told that its picture waits: the look cannot be written to `audit` now."""
 SESSION_CHECK_S: Final = 60.0
@@ -83,6 +83,7 @@ class LiveRelay:
         self._access_log = access_log
         self._feeds: dict[FeedKey, tuple[Feed, asyncio.Task[None]]] = {}
         self._windows: set[Window] = set()
+        self._noting: set[asyncio.Task[None]] = set()
         self._random = Random()  # noqa: S311 - jitter is no secret
 
     def bytes_held(self) -> int:
@@ -111,9 +112,12 @@ class LiveRelay:
         for error in await asyncio.gather(*closing, return_exceptions=True):
             if error is not None:
                 log.error("live_relay.close_failed", error=type(error).__name__)
-        for _, task in self._feeds.values():
+        if self._noting:
+            await asyncio.wait(self._noting, timeout=AUDIT_S)
+        tasks = (*(task for _, task in self._feeds.values()), *self._noting)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*(task for _, task in self._feeds.values()), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def judge(self, caller: Caller, sub: Sub, *, open_channels: int) -> LiveErr | None:
         """Decide whether a person may watch one more camera."""
@@ -128,6 +132,22 @@ class LiveRelay:
         if refusal is not None:
             self.metrics.live_refused.labels(refusal.code).inc()
         return refusal
+
+    def note_refusal(self, caller: Caller, sub: Sub, origin: str) -> None:
+        """Write a refusal down beside the window, which may be gone at once."""
+        if len(self._noting) >= NOTING_MAX:
+            self.metrics.access_log_given_up.labels("denied").inc()
+            log.error("live_relay.refusal_unnoted", account=caller.account, camera_id=sub.camera)
+            return
+        noting = asyncio.create_task(self.write_down(caller, sub, origin, "denied"), name="live refusal")
+        self._noting.add(noting)
+        noting.add_done_callback(self._noted)
+
+    def _noted(self, noting: asyncio.Task[None]) -> None:
+        self._noting.discard(noting)
+        if not noting.cancelled() and (error := noting.exception()) is not None:
+            self.metrics.access_log_given_up.labels("denied").inc()
+            log.error("live_relay.refusal_unnoted", error=type(error).__name__)
 
     def join(self, key: FeedKey, channel: WatchedChannel) -> Feed:
         """Let a channel watch a feed, opening it for the first watcher."""
@@ -287,23 +307,20 @@ class Window:
         return True
 
     def _subscribe(self, sub: Sub) -> None:
-        if len(self._joining) >= JOINING_MAX:
-            self._refuse(LiveErr(ch=sub.ch, code="overload"))
-            return
         open_channels = len(self._channels) + len(self._joining)
-        joining = asyncio.create_task(self._join(sub, open_channels), name="live join")
+        refusal = self._relay.judge(self._caller, sub, open_channels=open_channels)
+        if refusal is not None:
+            self._relay.note_refusal(self._caller, sub, self._origin)
+            self._refuse(refusal)
+            return
+        joining = asyncio.create_task(self._join(sub), name="live join")
         sockets.cut_when_writer_fails(joining, self._transport)
         self._joining[sub.ch] = joining
 
-    async def _join(self, sub: Sub, open_channels: int) -> None:
+    async def _join(self, sub: Sub) -> None:
         """Let a channel watch once its look stands in `audit`; while Kafka is away, say so and go on trying."""
-        refusal = self._relay.judge(self._caller, sub, open_channels=open_channels)
-        if refusal is None:
-            await self._allowed(sub)
-            self._watch(sub)
-        else:
-            self._refuse(refusal)
-            await self._relay.write_down(self._caller, sub, self._origin, "denied")
+        await self._allowed(sub)
+        self._watch(sub)
         del self._joining[sub.ch]
 
     async def _allowed(self, sub: Sub) -> None:

@@ -116,6 +116,9 @@ async def stop(client: Client, what: str) -> None:
         ending.cancel()
     if not ending.done():
         log.warning("kafka.client_abandoned", client=what, error="TimeoutError")
+    elif ending.cancelled():
+        # Its stop waited for a task of its own that it had cancelled itself.
+        log.warning("kafka.client_abandoned", client=what, error="CancelledError")
     elif isinstance(error := ending.exception(), KafkaError):
         log.warning("kafka.client_abandoned", client=what, error=type(error).__name__)
     elif error is not None:

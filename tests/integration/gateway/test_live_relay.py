@@ -189,6 +189,21 @@ async def test_who_may_not_watch_is_told_so_and_the_look_is_written_down(
     assert (body.action, body.camera_id, body.result, body.reason) == ("live", camera, "denied", "wall")
 
 
+async def test_who_was_refused_and_left_at_once_is_written_down_when_kafka_is_back(rig: Rig) -> None:
+    kafka = AuditAway(rig.kafka)
+    rig.camera()
+    async with rig.running(kafka):
+        window = await rig.live(role="admin")
+        await window.sub(1)
+        assert await window.next() == {"op": "err", "ch": 1, "code": "forbidden"}
+        await window.socket.close()
+        await until_at(rig, lambda: rig.registry.get_sample_value("safealley_gateway_live_relay_windows") == 0)
+        assert not rig.kafka.records("audit")
+
+        kafka.away = False
+        await until_at(rig, lambda: rig.kafka.records("audit"))
+
+
 async def test_a_channel_too_many_is_written_down_as_refused(gateway: Rig) -> None:
     window = await gateway.live()
     for number in range(live_relay.CHANNELS_MAX + 1):

@@ -72,3 +72,16 @@ async def test_a_start_that_does_not_end_is_cut_off_at_the_deadline(monkeypatch:
     with pytest.raises(RetryLater):
         await translate.start(client, "reader")
     assert client.happened == ["cut off", "stopped"]
+
+
+class CancelsItself(SlowClient):
+    """A client whose stop waits for a task that it cancelled, as aiokafka's fetcher does with its broker away."""
+
+    async def stop(self) -> None:
+        task = asyncio.create_task(self.may_start.wait())
+        task.cancel()
+        await task
+
+
+async def test_a_client_that_cancels_its_own_stop_does_not_cancel_us() -> None:
+    await translate.stop(CancelsItself(), "reader")
