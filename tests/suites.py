@@ -23,6 +23,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 REPORTS: Final = ROOT / ".cache" / "tests"
 ORDER: Final = ("unit", "contract", "architecture", "conformance", "fuzz", "integration", "console", "system", "stack")
 SUITE_S: Final = 1800
+BESIDE_LINT: Final = ("alerting", "gateway", "onebox")
 NO_TESTS: Final = 5
 """pytest's status when it found nothing to run."""
 CODE: Final = tuple(name for name in ("services", "tests", "benchmarks") if (ROOT / name).is_dir())
@@ -53,7 +54,9 @@ class Outcome:
 
 
 def check_lanes() -> tuple[list[Step], list[Step]]:
-    """Return two lanes of about equal length, one for each core."""
+    """Return two lanes of about equal length, one for each core: a part of the unit tests follows the linters."""
+    beside_lint = [f"tests/unit/{name}" for name in BESIDE_LINT]
+    others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "unit").iterdir() if _holds_tests(path))
     static = [
         Step(name="ruff check", command=["ruff", "check", "-q", *CODE]),
         Step(name="ruff format", command=["ruff", "format", "--check", "-q", *CODE]),
@@ -61,7 +64,8 @@ def check_lanes() -> tuple[list[Step], list[Step]]:
     ]
     if "[tool.importlinter" in (ROOT / "pyproject.toml").read_text():
         static.append(Step(name="import rules", command=["lint-imports"]))
-    tests = [pytest("unit")]
+    static.append(pytest("unit", name="unit-decisions", only=beside_lint))
+    tests = [pytest("unit", name="unit", only=[path for path in others if path not in beside_lint])]
     if (ROOT / "web" / "node_modules").is_dir():
         tests.append(
             Step(name="console types and lint", command=["npm", "run", "--silent", "check"], folder=ROOT / "web")
@@ -69,10 +73,15 @@ def check_lanes() -> tuple[list[Step], list[Step]]:
     return static, tests
 
 
-def pytest(suite: str) -> Step:
-    report = REPORTS / f"{suite}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", f"tests/{suite}"]
-    return Step(name=suite, command=command, report=report)
+def pytest(suite: str, *, name: str = "", only: Sequence[str] = ()) -> Step:
+    """Return a suite, or under a name of its own a part of it."""
+    report = REPORTS / f"{name or suite}.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    return Step(name=name or suite, command=[*command, *(only or [f"tests/{suite}"])], report=report)
+
+
+def _holds_tests(path: Path) -> bool:
+    return path.name.startswith("test_") or (path.is_dir() and any(path.rglob("test_*.py")))
 
 
 def other_suites() -> list[str]:
