@@ -127,10 +127,11 @@ class OneBox:
         self._held = reserve(wanted_ports(self._choice))
         make_folders(self.layout)
         self._say(statement(disk, planned, with_kafka=self._given_kafka is None))
+        self._say("Kafka starts")
+        for program in self._beside:
+            await self._start_program(program)  # their interpreters start while the JVM does
         await self._start_kafka()
         kafka = self.kafka_port("up")
-        for program in self._beside:
-            await self._start_program(program)
         await self._persist(lambda: prepare_topics(kafka, free_disk_bytes=planned.free_bytes), "topics")
         await self._unless_one_fails(self._wait_beside())
         if self._register is not None:
@@ -138,6 +139,7 @@ class OneBox:
             await self._persist(lambda: register(kafka), "registry")
         self._registry = await self._persist(lambda: read_registry(kafka), "registry")
         self._write_settings(disk)
+        self._say("the services start")
         self._programs = tuple(self._services(self.layout, self.ports))
         for program in self._programs:
             await self._start_program(program)
@@ -152,6 +154,7 @@ class OneBox:
         await self._unless_one_fails(health.wait_ready(self._ops_ports(), clock=self._clock, timeout_s=timeout_s))
         for watched in self._watched.values():
             watched.settled = True
+        self._say(f"the console serves: http://{LOOPBACK}:{self.ports['gateway']}/")
         await self._wait_recording()
         self._is_ready = True
         self.publish()

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from services.contracts.topics import DEVICES
 from services.ingest import registry_writer
+from services.onebox import lock
 from services.onebox.box import OneBox, Say
 from services.onebox.demo_city import (
     CAMERA_REF,
@@ -27,7 +28,7 @@ from services.onebox.durable import write_atomically
 from services.onebox.layout import Layout, PortChoice
 from services.onebox.ports import LOOPBACK, reserve
 from services.onebox.programs import Program
-from services.onebox.up import run_box
+from services.onebox.up import run_box, tell_error
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import SettingsError
 from services.runtime.kafka_port import Kafka
@@ -76,7 +77,7 @@ def run_demo(
     try:
         box = demo_box(data, wanted, kafka=kafka, ports=ports, clock=SystemClock(), say=say)
     except SettingsError as error:
-        console.print(str(error), style="red", markup=False)
+        tell_error(error)
         return 2
     return run_box(box, console)
 
@@ -85,9 +86,10 @@ def demo_box(data: Path, wanted: DemoWanted, *, kafka: str | None, ports: PortCh
     """Return a box that registers the demo's city and runs its simulators.
 
     Raises:
-        SettingsError: a credentials file is not one, or a port is taken.
+        SettingsError: a box runs on this directory, a credentials file is not one, or a port is taken.
     """
     layout = Layout(data.resolve())
+    lock.refuse_second(layout.lock)
     layout.secrets.mkdir(parents=True, exist_ok=True)
     layout.secrets.chmod(0o700)
     more = {_simulator(camera_id): 0 for camera_id in tuple(wanted.clips)[1:]}

@@ -20,14 +20,28 @@ def take(file: Path) -> IO[str]:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         opened.close()
-        raise SettingsError(
-            f"{file.parent} is in use by `safealley up` with process id {holder(file) or 'unknown'}; "
-            f"cure: stop that one, or give this one another directory with --data"
-        ) from None
+        raise _in_use(file, holder(file)) from None
     opened.truncate(0)
     opened.write(f"{os.getpid()}\n")
     opened.flush()
     return opened
+
+
+def refuse_second(file: Path) -> None:
+    """Look whether the lock can be had, before anything else is in the second one's way.
+
+    Raises:
+        SettingsError: another process has it.
+    """
+    if (pid := holder(file)) is not None:
+        raise _in_use(file, pid)
+
+
+def _in_use(file: Path, pid: int | None) -> SettingsError:
+    return SettingsError(
+        f"a box runs on {file.parent} already, with process id {pid or 'unknown'}; "
+        "cure: use that one (endpoints.json there has its addresses), stop it, or give this one another --data DIR"
+    )
 
 
 def holder(file: Path) -> int | None:

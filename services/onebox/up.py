@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from services.onebox.box import OneBox
@@ -37,11 +36,16 @@ def run_box(box: OneBox, console: Console, *, then: Then | None = None) -> int:
     try:
         return asyncio.run(_run_box(box, console, then))
     except SettingsError as error:
-        console.print(f"[red]{escape(str(error))}[/]")
+        tell_error(error)
         return 2
     except RetryLater as error:
-        console.print(f"[red]{escape(str(error))}[/]")
+        tell_error(error)
         return 1
+
+
+def tell_error(error: Exception) -> None:
+    """Say on stderr what is wrong and what cures it."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
 
 
 async def _run_box(box: OneBox, console: Console, then: Then | None) -> int:
@@ -65,6 +69,7 @@ async def _run_box(box: OneBox, console: Console, then: Then | None) -> int:
         told.cancel()
         console.print("stopping")
         await box.stop()
+        console.print("stopped")
 
 
 async def _start(box: OneBox, console: Console) -> None:

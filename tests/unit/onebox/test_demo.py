@@ -7,8 +7,10 @@ import pytest
 
 from services.contracts.topics import AUDIT, DEVICES
 from services.ingest import registry_writer
-from services.onebox.demo import register_city
+from services.onebox import lock
+from services.onebox.demo import DemoWanted, demo_box, register_city
 from services.onebox.demo_city import CameraOfDemo, demo_city
+from services.onebox.layout import Layout
 from services.runtime.clock import FakeClock
 from services.runtime.errors import SettingsError
 from services.runtime.kafka_port import TopicSpec
@@ -69,3 +71,8 @@ async def test_a_device_that_was_added_to_a_demo_by_hand_is_not_taken_out(kafka:
     with pytest.raises(SettingsError, match=r"real city \(s1\)"):
         await register_city(file, kafka, clock=FakeClock())
     assert "site/s1" in await registered(kafka)
+
+
+def test_a_second_demo_on_the_directory_names_the_first_and_not_its_ports(tmp_path: Path) -> None:
+    with lock.take(Layout(tmp_path).lock), pytest.raises(SettingsError, match=r"a box runs on .* already.*cure: "):
+        demo_box(tmp_path, DemoWanted(cameras=1), kafka=None, ports="default", clock=FakeClock(), say=print)
