@@ -3,7 +3,7 @@
     python -m benchmarks.archive_footprint [--cameras 40] [--minutes 10] [--quick] [--json]
 
 A real box records simulated 2 Mbps cameras. Memory per camera is the archive's largest proportional set
-size less what it had when it was ready and no fragment had come. `readable_s` is the age of the newest
+size less that of an archive in a box without cameras. `readable_s` is the age of the newest
 footage that the timeline shows, asked once a second. At the end the registry switches the cameras off, so
 that every run ends and every segment is stored; then each object is read from the disk and each unit's
 hash compared with the source's list, in order. Disk: 15 MB a minute and camera, and Kafka's share.
@@ -38,13 +38,13 @@ SETTLE_S: Final = 5.0
 
 async def measure(cameras: int, seconds: float) -> dict[str, Any]:
     """Record for so long on a box of its own, then look at every object."""
+    empty = await _memory_without_cameras()
     with tempfile.TemporaryDirectory(prefix="safealley-bench-") as name:
         folder = Path(name)
         wanted = DemoWanted(cameras=cameras)
         box = demo_box(folder, wanted, kafka=None, ports="free", clock=CLOCK, say=lambda _line: None)
         async with box, aiohttp.ClientSession() as http:
             pid = box.processes["archive"]
-            empty = memory_bytes(pid)
             await all_recording(box, cameras, http)
             await asyncio.sleep(SETTLE_S)
             from_us, before_s = CLOCK.now_us(), cpu_seconds(pid)
@@ -69,6 +69,14 @@ async def measure(cameras: int, seconds: float) -> dict[str, Any]:
         "sessions": sum(one.runs for one in follows),
         **machine(),
     }
+
+
+async def _memory_without_cameras() -> int:
+    with tempfile.TemporaryDirectory(prefix="safealley-bench-") as name:
+        wanted = DemoWanted(cameras=0)
+        async with demo_box(Path(name), wanted, kafka=None, ports="free", clock=CLOCK, say=lambda _line: None) as box:
+            await asyncio.sleep(SETTLE_S)
+            return memory_bytes(box.processes["archive"])
 
 
 async def _watch(box: OneBox, pid: int, seconds: float, http: aiohttp.ClientSession) -> tuple[int, list[float]]:
