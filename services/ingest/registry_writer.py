@@ -253,7 +253,9 @@ def _told(step: Step) -> _Told:
 def _lines(outcome: Outcome) -> list[str]:
     would = "would be " if outcome.dry_run else ""
     lines = [f"{step.key}: {would}{step.what} (partition {step.partition})" for step in outcome.steps]
-    lines.append(f"{len(outcome.steps)} {would}written, {outcome.unchanged} unchanged")
+    removed = sum(step.what == "removed" for step in outcome.steps)
+    written = len(outcome.steps) - removed
+    lines.append(f"{written} {would}written, {removed} {would}removed, {outcome.unchanged} unchanged")
     if outcome.not_in_file:
         lines.append(f"not in the file and left as they are: {', '.join(outcome.not_in_file)}; --prune removes them")
     return lines

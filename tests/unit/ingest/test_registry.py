@@ -56,8 +56,9 @@ def test_a_whole_city_is_read_and_devices_stand_where_their_site_stands() -> Non
     assert [camera.device_id for camera in city.cameras()] == ["cam-1"]
 
 
-def test_an_empty_file_is_an_empty_city() -> None:
-    assert read("") == Registry()
+def test_an_empty_file_is_refused_and_not_an_empty_city() -> None:
+    with pytest.raises(SettingsError, match=r"city\.yaml:1: the file names no site and no device; a registry is never"):
+        read("")
 
 
 @pytest.mark.parametrize(
