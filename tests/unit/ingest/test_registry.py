@@ -65,6 +65,8 @@ def test_an_empty_file_is_refused_and_not_an_empty_city() -> None:
     ("old", "new", "says"),
     [
         pytest.param("kind: bell", "kind: bel", "city.yaml:18: devices[1].kind: must be one of", id="a wrong kind"),
+        pytest.param("device_id: bell-1", "device_id: Bell 1", "17: devices[1].device_id: must be lower-case letters,",
+                     id="an id in capitals"),
         pytest.param("heartbeat_s", "hartbeat_s", "city.yaml:22: devices[1].hartbeat_s: unknown key", id="a typo"),
         pytest.param("heartbeat_s: 60", "heartbeat_ms: 60", "22: devices[1].heartbeat_ms: unknown key: use heartbeat_s",
                      id="another unit"),
