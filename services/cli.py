@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
@@ -30,6 +31,13 @@ INTERRUPTED: Final = 130
 
 DATA: Final = Path(".data")
 _USER_INFO: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*@")
+
+
+class _Endpoints(msgspec.Struct, frozen=True):
+    """What `devices` needs of endpoints.json."""
+
+    kafka: str
+
 
 app = App(
     name="safealley",
@@ -203,7 +211,8 @@ def devices_apply(
     file: Path,
     /,
     *,
-    kafka: str = "127.0.0.1:9092",
+    data: Path = DATA,
+    kafka: str | None = None,
     dry_run: Flag = False,
     prune: Flag = False,
     json: Flag = False,
@@ -216,8 +225,10 @@ def devices_apply(
     ----------
     file
         Sites and devices, YAML.
+    data
+        The directory that `up` or `demo` was given: its endpoints.json tells the Kafka.
     kafka
-        HOST:PORT of the city's Kafka.
+        HOST:PORT of the city's Kafka, above --data; without either 127.0.0.1:9092.
     dry_run
         Say what would change, and change nothing.
     prune
@@ -225,12 +236,11 @@ def devices_apply(
     json
         One object in place of lines.
     """
-    _refuse_password("--kafka", kafka)
     return _call(
         "services.ingest.registry_writer",
         "apply_file",
         file,
-        kafka_bootstrap=kafka,
+        kafka_bootstrap=_kafka_of(kafka, data),
         dry_run=dry_run,
         prune=prune,
         as_json=json,
@@ -238,20 +248,22 @@ def devices_apply(
 
 
 @devices.command(name="list")
-def devices_list(*, kafka: str = "127.0.0.1:9092", json: Flag = False) -> int:
+def devices_list(*, data: Path = DATA, kafka: str | None = None, json: Flag = False) -> int:
     """Show the registry as every service reads it.
 
     Example: safealley devices list --json
 
     Parameters
     ----------
+    data
+        The directory that `up` or `demo` was given: its endpoints.json tells the Kafka.
     kafka
-        HOST:PORT of the city's Kafka.
+        HOST:PORT of the city's Kafka, above --data; without either 127.0.0.1:9092.
     json
         One list in place of lines.
     """
-    _refuse_password("--kafka", kafka)
-    return _call("services.ingest.registry_writer", "list_devices", kafka_bootstrap=kafka, as_json=json)
+    bootstrap = _kafka_of(kafka, data)
+    return _call("services.ingest.registry_writer", "list_devices", kafka_bootstrap=bootstrap, as_json=json)
 
 
 @devices.command(name="validate")
@@ -366,6 +378,19 @@ def _refuse_password(option: str, url: str | None) -> None:
             f"{option} has user info in it, which `ps` shows to everybody: "
             "leave it out and put it into a file (--credentials FILE)"
         )
+
+
+def _kafka_of(kafka: str | None, data: Path) -> str:
+    """Return the Kafka that was named, else that of the box of this directory, else the documented one."""
+    _refuse_password("--kafka", kafka)
+    endpoints = data / "endpoints.json"
+    if kafka is not None or not endpoints.exists():
+        return kafka or "127.0.0.1:9092"
+    try:
+        return msgspec.json.decode(endpoints.read_bytes(), type=_Endpoints).kafka
+    except (OSError, msgspec.DecodeError):
+        # Both texts could quote the file, and it holds tokens.
+        raise SettingsError(f"{endpoints} cannot be read: start `safealley up` again, or give --kafka") from None
 
 
 def _sentence(error: Exception) -> str:

@@ -165,6 +165,11 @@ def read_file(located: Located) -> Registry:
         if device.device_id in devices:
             raise entry.error(f"a second device {device.device_id!r}: give it another id", "device_id")
         devices[device.device_id] = device
+    if not sites and not devices:
+        raise located.error(
+            "the file names no site and no device; a registry is never emptied whole, for the file may be cut short: "
+            "write the sites and devices that are to stay"
+        )
     _check_sees(located, devices)
     return Registry(sites=sites, devices=devices)
 

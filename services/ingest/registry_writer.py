@@ -35,6 +35,7 @@ FAILED: Final = 1
 REFUSED: Final = 2
 _POLL_S: Final = 0.5
 _DEADLINE_S: Final = 60.0
+_CURE: Final = "else give its --data DIR, or --kafka HOST:PORT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +254,9 @@ def _told(step: Step) -> _Told:
 def _lines(outcome: Outcome) -> list[str]:
     would = "would be " if outcome.dry_run else ""
     lines = [f"{step.key}: {would}{step.what} (partition {step.partition})" for step in outcome.steps]
-    lines.append(f"{len(outcome.steps)} {would}written, {outcome.unchanged} unchanged")
+    removed = sum(step.what == "removed" for step in outcome.steps)
+    written = len(outcome.steps) - removed
+    lines.append(f"{written} {would}written, {removed} {would}removed, {outcome.unchanged} unchanged")
     if outcome.not_in_file:
         lines.append(f"not in the file and left as they are: {', '.join(outcome.not_in_file)}; --prune removes them")
     return lines
@@ -281,9 +284,11 @@ def _run(act: Callable[[Kafka, Clock], Awaitable[T]], kafka_bootstrap: str) -> T
     except SettingsError as error:
         _print([str(error)], sys.stderr)
         return REFUSED
-    except (RetryLater, PoisonMessage, TimeoutError) as error:
-        cure = "is `safealley up` running? else give --kafka HOST:PORT"
-        _print([f"Kafka at {kafka_bootstrap}: {str(error) or 'no answer in time'}; {cure}"], sys.stderr)
+    except (RetryLater, TimeoutError):
+        _print([f"Kafka at {kafka_bootstrap} does not answer; is `safealley up` running? {_CURE}"], sys.stderr)
+        return FAILED
+    except PoisonMessage as error:
+        _print([f"Kafka at {kafka_bootstrap}: {error}"], sys.stderr)
         return FAILED
 
 

@@ -21,7 +21,7 @@ from services.onebox.ports import reserve
 from services.onebox.settings import REPOSITORY, cache_directory
 from services.runtime.errors import SettingsError
 
-State = Literal["ok", "missing", "tests only"]
+State = Literal["ok", "missing", "taken", "tests only"]
 PYTHON_MIN: Final = (3, 11)
 NODE_MIN: Final = 20
 MEMORY_BYTES_MIN: Final = 3 * GIB // 2
@@ -45,7 +45,7 @@ def examine(data: Path) -> list[Finding]:
 
 
 def run_doctor(*, data: Path = Path(".data"), as_json: bool = False) -> int:
-    """Print what was found; return 1 when something is missing that `up` needs."""
+    """Print what was found; return 1 when something is missing or taken that `up` needs."""
     findings = examine(data)
     if as_json:
         sys.stdout.write(msgspec.json.encode(findings).decode() + "\n")
@@ -53,11 +53,11 @@ def run_doctor(*, data: Path = Path(".data"), as_json: bool = False) -> int:
         console = Console(highlight=False, soft_wrap=True)
         for finding in findings:
             console.print(_line(finding))
-    return 1 if any(finding.state == "missing" for finding in findings) else 0
+    return 1 if any(finding.state in {"missing", "taken"} for finding in findings) else 0
 
 
 def _line(finding: Finding) -> str:
-    colours: dict[State, str] = {"ok": "green", "missing": "red", "tests only": "yellow"}
+    colours: dict[State, str] = {"ok": "green", "missing": "red", "taken": "red", "tests only": "yellow"}
     colour = colours[finding.state]
     cure = f"; cure: {escape(finding.cure)}" if finding.cure else ""
     return f"[{colour}]{finding.state:<10}[/] {finding.name:<22} {escape(finding.found)}{cure}"
@@ -108,13 +108,21 @@ def _place(data: Path) -> Iterator[Finding]:
     if (pid := lock.holder(Layout(data).lock)) is not None:
         yield Finding(name="ports", state="ok", found=f"in use by the box of {data}, process {pid}")
         return
-    try:
-        reserve({**DEFAULT_PORTS, "Kafka": KAFKA_PORTS[0], "Kafka's controller": KAFKA_PORTS[1]}).release()
-    except SettingsError as error:
-        told, _, cure = str(error).partition("; cure: ")
-        yield Finding(name="ports", state="missing", found=told, cure=cure)
-    else:
+    wanted = {**DEFAULT_PORTS, "Kafka": KAFKA_PORTS[0], "Kafka's controller": KAFKA_PORTS[1]}
+    taken = [f"{port} ({name})" for name, port in wanted.items() if not _is_free(name, port)]
+    if not taken:
         yield Finding(name="ports", state="ok", found="all free")
+    for port in taken:
+        cure = "stop who has it (`ss -ltnp` shows it), or use --ports free"
+        yield Finding(name="port", state="taken", found=port, cure=cure)
+
+
+def _is_free(name: str, port: int) -> bool:
+    try:
+        reserve({name: port}).release()
+    except SettingsError:
+        return False
+    return True
 
 
 def _for_tests() -> Iterator[Finding]:

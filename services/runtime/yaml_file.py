@@ -31,6 +31,12 @@ T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
 
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
+_NOT_YAML: Final = (
+    "not YAML here or in the lines above; look for a bracket or quote left open, a missing ':' or '- ', "
+    "a tab, or keys that do not stand under one another"
+)
+_ID: Final = "[a-z0-9][a-z0-9_-]{0,63}"
+_PLAIN_ID: Final = "must be lower-case letters, digits, - and _, at most 64, a letter or digit first"
 _CORE: Final = "tag:yaml.org,2002:"
 _TYPED: Final = frozenset(f"{_CORE}{name}" for name in ("int", "float", "bool", "null"))
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?(?P<path>\$[^`]*)`)?$", re.DOTALL)
@@ -103,7 +109,7 @@ def parse(text: str, file: Path) -> Located:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
         # The mark's own text would quote the file, and a file may hold what no log may show.
-        raise SettingsError(f"{file}:{line}: not YAML: {error.problem or error.context}") from None
+        raise SettingsError(f"{file}:{line}: {_NOT_YAML}") from None
     except RecursionError:
         raise SettingsError(f"{file}: nested too deep: write it flatter") from None
     except YAMLError:
@@ -141,7 +147,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"known keys: {', '.join(sorted(known))}" if known else "no key is known here"
+    return f"the known keys are {', '.join(sorted(known))}" if known else "no key is known here"
 
 
 def keys_at(into: object, path: Sequence[str | int]) -> list[str]:
@@ -230,6 +236,8 @@ def _translate(located: Located, into: object, message: str) -> NoReturn:
         raise located.error(f"the key {missing[1]!r} is missing: add it", *at) from None
     if what.startswith("Invalid enum value"):
         raise located.error(f"must be one of {', '.join(_allowed_at(into, at))}", *at) from None
+    if "matching regex" in what:
+        raise located.error(_PLAIN_ID if _ID in what else "is not written as it must be", *at) from None
     raise located.error(what[:1].lower() + what[1:].replace("`", ""), *at) from None
 
 

@@ -101,6 +101,14 @@ def test_devices_apply_passes_on_file_and_dry_run(stand: Stand) -> None:
     ]
 
 
+def test_devices_finds_the_kafka_of_the_box_of_a_directory(stand: Stand, tmp_path: Path) -> None:
+    (tmp_path / "endpoints.json").write_text('{"kafka": "127.0.0.1:40123", "tokens": {}}')
+    calls = stand("services.ingest.registry_writer", "list_devices")
+    assert cli.main(["devices", "list", "--data", str(tmp_path)]) == 0
+    assert cli.main(["devices", "list", "--data", str(tmp_path), "--kafka", "k:9092"]) == 0
+    assert [options["kafka_bootstrap"] for _, options in calls] == ["127.0.0.1:40123", "k:9092"]
+
+
 def test_devices_list_and_validate_reach_the_registry(stand: Stand) -> None:
     listed = stand("services.ingest.registry_writer", "list_devices")
     assert cli.main(["devices", "list", "--json"]) == 0

@@ -56,14 +56,17 @@ def test_a_whole_city_is_read_and_devices_stand_where_their_site_stands() -> Non
     assert [camera.device_id for camera in city.cameras()] == ["cam-1"]
 
 
-def test_an_empty_file_is_an_empty_city() -> None:
-    assert read("") == Registry()
+def test_an_empty_file_is_refused_and_not_an_empty_city() -> None:
+    with pytest.raises(SettingsError, match=r"city\.yaml:1: the file names no site and no device; a registry is never"):
+        read("")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         pytest.param("kind: bell", "kind: bel", "city.yaml:18: devices[1].kind: must be one of", id="a wrong kind"),
+        pytest.param("device_id: bell-1", "device_id: Bell 1", "17: devices[1].device_id: must be lower-case letters,",
+                     id="an id in capitals"),
         pytest.param("heartbeat_s", "hartbeat_s", "city.yaml:22: devices[1].hartbeat_s: unknown key", id="a typo"),
         pytest.param("heartbeat_s: 60", "heartbeat_ms: 60", "22: devices[1].heartbeat_ms: unknown key: use heartbeat_s",
                      id="another unit"),

@@ -101,6 +101,27 @@ async def test_a_device_that_left_the_file_stays_until_it_is_pruned(
     assert "cam-2" not in merged(await read_table(kafka, DEVICES.name)).devices
 
 
+async def test_what_is_removed_is_counted_apart_from_what_is_written(
+    file: Path, kafka: MemoryKafka, clock: FakeClock
+) -> None:
+    await apply(file, kafka, clock=clock)
+    rewrite(file, CITY[: CITY.index("  - device_id: cam-2")])
+
+    outcome = await apply(file, kafka, clock=clock, prune=True, dry_run=True)
+
+    assert registry_writer._lines(outcome)[-1] == "0 would be written, 1 would be removed, 2 unchanged"
+
+
+async def test_a_file_that_lost_everything_empties_no_city(file: Path, kafka: MemoryKafka, clock: FakeClock) -> None:
+    await apply(file, kafka, clock=clock)
+    rewrite(file, "sites: []\ndevices: []\n")
+
+    with pytest.raises(SettingsError, match="names no site and no device"):
+        await apply(file, kafka, clock=clock, prune=True)
+
+    assert set(merged(await read_table(kafka, DEVICES.name)).devices) == {"cam-1", "cam-2"}
+
+
 async def test_a_dry_run_writes_nothing(file: Path, kafka: MemoryKafka, clock: FakeClock) -> None:
     outcome = await apply(file, kafka, clock=clock, dry_run=True)
 
@@ -143,6 +164,13 @@ def test_validate_refuses_with_the_line(file: Path, capsys: pytest.CaptureFixtur
 
     assert validate_file(file, as_json=True) == registry_writer.REFUSED
     assert "city.yaml:5: devices[0].kind" in capsys.readouterr().err
+
+
+def test_validate_refuses_an_empty_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(file, "")
+
+    assert validate_file(file) == registry_writer.REFUSED
+    assert "city.yaml:1: the file names no site and no device" in capsys.readouterr().err
 
 
 async def test_ingest_reads_what_was_applied_and_remembers_it_without_kafka(

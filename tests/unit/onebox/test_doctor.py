@@ -5,6 +5,7 @@ import pytest
 
 from services.onebox import doctor
 from services.onebox.doctor import Finding
+from services.runtime.errors import SettingsError
 
 
 @pytest.fixture
@@ -33,3 +34,14 @@ def test_json_is_one_line_with_each_finding(told: list[Finding], capsys: pytest.
 def test_whatever_is_not_ok_has_a_cure(tmp_path: Path) -> None:
     assert all(finding.cure for finding in doctor._software() if finding.state != "ok")
     assert all(finding.cure for finding in doctor._place(tmp_path) if finding.state != "ok")
+
+
+def test_each_taken_port_is_a_short_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reserve(_: object) -> None:
+        raise SettingsError("taken")
+
+    monkeypatch.setattr(doctor, "reserve", reserve)
+    found = [finding for finding in doctor._place(tmp_path) if finding.name != "disk"]
+    assert {finding.state for finding in found} == {"taken"}
+    assert "8080 (gateway)" in [finding.found for finding in found]
+    assert all(len(doctor._line(finding)) < 140 for finding in found)

@@ -52,7 +52,7 @@ def test_an_unknown_key_is_named_with_its_line_and_the_nearest_known_key() -> No
 
 
 def test_an_unknown_key_that_is_like_none_lists_the_known_ones() -> None:
-    assert refusal("zzz: 1") == "city.yaml:1: zzz: unknown key: known keys: lamps, name, notes"
+    assert refusal("zzz: 1") == "city.yaml:1: zzz: unknown key: the known keys are lamps, name, notes"
 
 
 def test_a_missing_key_is_named_at_the_entry_that_lacks_it() -> None:
@@ -101,6 +101,12 @@ def test_what_is_not_plain_yaml_is_refused(text: str, said: str) -> None:
 
 def test_a_syntax_error_does_not_quote_the_file() -> None:
     assert "hunter2" not in refusal("password: [hunter2\nname: b\n")
+
+
+def test_a_syntax_error_says_what_to_look_for_and_not_what_the_parser_wanted() -> None:
+    said = refusal("lamps:\n - a\n b: 1\n")
+    assert said.startswith("city.yaml:3: not YAML here or in the lines above; look for")
+    assert "block end" not in said
 
 
 def test_each_entry_of_a_list_keeps_its_line() -> None:
