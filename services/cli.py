@@ -211,7 +211,7 @@ def devices_apply(
     file: Path,
     /,
     *,
-    data: Path = DATA,
+    data: Path | None = None,
     kafka: str | None = None,
     dry_run: Flag = False,
     prune: Flag = False,
@@ -226,7 +226,7 @@ def devices_apply(
     file
         Sites and devices, YAML.
     data
-        The directory that `up` or `demo` was given: its endpoints.json tells the Kafka.
+        The directory that `up` or `demo` was given, .data: its endpoints.json tells the Kafka.
     kafka
         HOST:PORT of the city's Kafka, above --data; without either 127.0.0.1:9092.
     dry_run
@@ -248,7 +248,7 @@ def devices_apply(
 
 
 @devices.command(name="list")
-def devices_list(*, data: Path = DATA, kafka: str | None = None, json: Flag = False) -> int:
+def devices_list(*, data: Path | None = None, kafka: str | None = None, json: Flag = False) -> int:
     """Show the registry as every service reads it.
 
     Example: safealley devices list --json
@@ -256,7 +256,7 @@ def devices_list(*, data: Path = DATA, kafka: str | None = None, json: Flag = Fa
     Parameters
     ----------
     data
-        The directory that `up` or `demo` was given: its endpoints.json tells the Kafka.
+        The directory that `up` or `demo` was given, .data: its endpoints.json tells the Kafka.
     kafka
         HOST:PORT of the city's Kafka, above --data; without either 127.0.0.1:9092.
     json
@@ -380,12 +380,18 @@ def _refuse_password(option: str, url: str | None) -> None:
         )
 
 
-def _kafka_of(kafka: str | None, data: Path) -> str:
+def _kafka_of(kafka: str | None, data: Path | None) -> str:
     """Return the Kafka that was named, else that of the box of this directory, else the documented one."""
     _refuse_password("--kafka", kafka)
-    endpoints = data / "endpoints.json"
-    if kafka is not None or not endpoints.exists():
-        return kafka or "127.0.0.1:9092"
+    if kafka is not None:
+        return kafka
+    endpoints = (data or DATA) / "endpoints.json"
+    if not endpoints.exists():
+        if data is None:
+            return "127.0.0.1:9092"
+        raise SettingsError(
+            f"{endpoints} is not there: no box runs on {data}; give its --data DIR, or --kafka HOST:PORT"
+        )
     try:
         return msgspec.json.decode(endpoints.read_bytes(), type=_Endpoints).kafka
     except (OSError, msgspec.DecodeError):

@@ -284,8 +284,10 @@ def _run(act: Callable[[Kafka, Clock], Awaitable[T]], kafka_bootstrap: str) -> T
     except SettingsError as error:
         _print([str(error)], sys.stderr)
         return REFUSED
-    except (RetryLater, TimeoutError):
-        _print([f"Kafka at {kafka_bootstrap} does not answer; is `safealley up` running? {_CURE}"], sys.stderr)
+    except (RetryLater, TimeoutError) as error:
+        why = str(error) or "in time"
+        told = f"Kafka at {kafka_bootstrap} does not answer; is `safealley up` running? {_CURE} ({why})"
+        _print([told], sys.stderr)
         return FAILED
     except PoisonMessage as error:
         _print([f"Kafka at {kafka_bootstrap}: {error}"], sys.stderr)

@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from services.contracts.units import IDENTIFIER
 from services.runtime.errors import SettingsError
 
 T = TypeVar("T")
@@ -35,7 +36,6 @@ _NOT_YAML: Final = (
     "not YAML here or in the lines above; look for a bracket or quote left open, a missing ':' or '- ', "
     "a tab, or keys that do not stand under one another"
 )
-_ID: Final = "[a-z0-9][a-z0-9_-]{0,63}"
 _PLAIN_ID: Final = "must be lower-case letters, digits, - and _, at most 64, a letter or digit first"
 _CORE: Final = "tag:yaml.org,2002:"
 _TYPED: Final = frozenset(f"{_CORE}{name}" for name in ("int", "float", "bool", "null"))
@@ -236,8 +236,8 @@ def _translate(located: Located, into: object, message: str) -> NoReturn:
         raise located.error(f"the key {missing[1]!r} is missing: add it", *at) from None
     if what.startswith("Invalid enum value"):
         raise located.error(f"must be one of {', '.join(_allowed_at(into, at))}", *at) from None
-    if "matching regex" in what:
-        raise located.error(_PLAIN_ID if _ID in what else "is not written as it must be", *at) from None
+    if IDENTIFIER in what:
+        raise located.error(_PLAIN_ID, *at) from None
     raise located.error(what[:1].lower() + what[1:].replace("`", ""), *at) from None
 
 

@@ -51,6 +51,14 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return said
 
 
+def test_a_directory_without_a_box_is_not_taken_for_the_documented_kafka(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = refused(capsys, "devices", "list", "--data", str(tmp_path))
+    assert f"no box runs on {tmp_path}" in said
+    assert "--kafka" in said
+
+
 def test_up_passes_on_what_it_was_given(stand: Stand) -> None:
     calls = stand("services.onebox.up", "run_up")
     assert cli.main(["up", "--data", "d", "--kafka", "k:9092", "--ports", "free"]) == 0
