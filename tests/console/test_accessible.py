@@ -119,7 +119,7 @@ def test_an_unanswered_alert_is_the_more_emphatic_in_each_phase_of_its_flashing(
     page.keyboard.press("F2")
     page.locator(f"#row-{answered}.acked").wait_for()
     waiting = gateway.press("bell-07")
-    page.locator(f"#row-{waiting}").wait_for()
+    page.locator(".pill").wait_for()  # the list stands still while somebody works in it: new alerts are told there
     page.keyboard.press("F8")
     page.locator(f"#row-{waiting}[aria-selected=true]").wait_for()
     page.evaluate("at => document.getAnimations().forEach(a => { a.pause(); a.currentTime = at; })", phase_ms)
