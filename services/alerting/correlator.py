@@ -18,6 +18,7 @@ from services.alerting.prioritiser import Urgency, more_urgent, most_urgent
 from services.contracts.alarm import LATCHING, AlarmRaised, Status
 from services.contracts.alert import Alert, CountedAlarm, Occurrence, alert_id, dedup_key
 from services.contracts.alert import Evidence as Pictures
+from services.contracts.topics import SYSTEM_ROOT
 
 _TOKENS: Final = ("InputToken", "RelayToken", "token")
 _TOKEN_CHARS_MAX: Final = 256
@@ -184,11 +185,11 @@ def _clear(heard: Heard, alert: Alert | None, now_us: int) -> Decision:
 
 
 def is_momentary(alarm: AlarmRaised) -> bool:
-    """Tell whether no clear will ever come: a contact that opens by itself, or a person's own alarm.
+    """Tell whether no clear will ever come: a contact that opens by itself, a person's or a service's own alarm.
 
     A fault of the same device is no press: it ends when the device says so.
     """
-    return alarm.device.momentary and alarm.alarm_class in LATCHING
+    return alarm.device.momentary and (alarm.alarm_class in LATCHING or alarm.device.site_id == SYSTEM_ROOT)
 
 
 def _change(heard: Heard, after: Alert, change: str, reason: str, at_us: int) -> Change:

@@ -73,7 +73,9 @@ async def run(settings: IngestSettings, kafka: Callable[[str], Kafka], context: 
 
     def report_unplaced(count: int) -> bool:
         value = {"token": settings.name, "cameras": count}
-        return door.submit(system_alarm("ingest", "CamerasUnplaced", value, now_us=clock.now_us(), active=count > 0))
+        return door.submit(
+            system_alarm("ingest", "CamerasUnplaced", value, now_us=clock.now_us(), momentary=False, active=count > 0)
+        )
 
     async with claims.open(), api.live_port(live, settings, clock) as live_port:
         supervisor = Supervisor(

@@ -9,13 +9,18 @@ from services.contracts.topics import ALARMS, SYSTEM_ROOT
 from services.runtime.kafka_port import Outgoing
 
 
-def system_alarm(service: str, fault: str, value: dict[str, Any], *, now_us: int, active: bool = True) -> Outgoing:
-    """Return the alarm that a service raises, or clears, of itself; the same `fault` and `token` are one alert."""
+def system_alarm(
+    service: str, fault: str, value: dict[str, Any], *, now_us: int, momentary: bool = True, active: bool = True
+) -> Outgoing:
+    """Return the alarm that a service raises, or clears, of itself; the same `fault` and `token` are one alert.
+
+    `momentary`: it has happened, and no clear will come; else the service clears it.
+    """
     body = (AlarmRaised if active else AlarmCleared)(
         alarm_class="health",
         condition=Condition(topic=f"kr.safealley/system/{fault}", active=active, value=value),
         device=DeviceAtReceipt(
-            device_id=service, site_id=SYSTEM_ROOT, jurisdiction="", lon=0.0, lat=0.0, momentary=False
+            device_id=service, site_id=SYSTEM_ROOT, jurisdiction="", lon=0.0, lat=0.0, momentary=momentary
         ),
         device_time_us=now_us,
         clock_offset_ms=0,

@@ -308,7 +308,7 @@ async def test_a_log_of_video_that_went_back_behind_what_was_archived_hides_no_n
         assert set(gap_seconds(items)) <= CAUSES | {"operator_stop"}, items
         assert old_epoch in epochs(items), "what was archived stays"
         assert epochs(items)[-1] > max(again)
-        assert "archive/log_went_back" in await system_alarms(probe.endpoints.kafka)
+        assert "kr.safealley/system/log_went_back" in await system_alarms(probe.endpoints.kafka)
 
 
 async def footage_of_a_newer_epoch(probe: Probe, from_us: int, old_epoch: int) -> list[int]:

@@ -10,6 +10,7 @@ from services.alerting.correlator import AlarmReason, is_momentary
 from services.contracts import codec
 from services.contracts.alarm import AlarmClass
 from services.contracts.alert import ALARM_IDS_MAX, Evidence
+from services.contracts.topics import SYSTEM_ROOT
 from tests.unit.alerting.alarms import NOW_US, Desk, S, alarm, command, device
 
 HEALTH: dict[str, Any] = {"alarm_class": "health", "topic": "tns1:VideoSource/SignalLoss"}
@@ -127,10 +128,11 @@ def test_evidence_reaches_as_far_as_the_last_press(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("alarm_class", ["bell", "manual"])
-def test_momentary_devices_clear_themselves_only_for_what_latches(alarm_class: AlarmClass) -> None:
+def test_presses_and_a_services_own_faults_end_by_themselves_a_devices_fault_does_not(alarm_class: AlarmClass) -> None:
     assert is_momentary(alarm(alarm_class=alarm_class))
     assert not is_momentary(alarm(alarm_class="health"))
     assert not is_momentary(alarm(device=device(momentary=False)))
+    assert is_momentary(alarm(alarm_class="health", device=device(site_id=SYSTEM_ROOT)))
 
 
 def test_a_clear_without_an_alert_is_nothing(desk: Desk) -> None:

@@ -181,7 +181,7 @@ class Rig:
     def faults(self) -> set[str]:
         """Return the faults that alarms were raised for."""
         values = [record.value or b"" for record in self.kafka.records(ALARMS.name)]
-        return {value.split(b'"archive/')[1].split(b'"')[0].decode() for value in values}
+        return {value.split(b'"kr.safealley/system/')[1].split(b'"')[0].decode() for value in values}
 
 
 @pytest.fixture

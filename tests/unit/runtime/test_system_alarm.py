@@ -25,11 +25,14 @@ def test_a_fault_is_raised_with_what_it_is_about() -> None:
     assert (body.alarm_class, body.device.device_id) == ("health", "ingest")
     assert (body.condition.topic, body.condition.active) == ("kr.safealley/system/CamerasUnplaced", True)
     assert body.condition.value == {"token": "ingest-0", "cameras": 3}
+    assert body.device.momentary
 
 
 def test_a_fault_that_is_over_is_cleared() -> None:
-    record = system_alarm("ingest", "CamerasUnplaced", {"token": "ingest-0", "cameras": 0}, now_us=NOW_US, active=False)
+    value = {"token": "ingest-0", "cameras": 0}
+    record = system_alarm("ingest", "CamerasUnplaced", value, now_us=NOW_US, momentary=False, active=False)
     body = body_of(record)
 
     assert type(body) is AlarmCleared
     assert not body.condition.active
+    assert not body.device.momentary
