@@ -20,6 +20,7 @@ from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock
 from services.runtime.errors import OffsetsLost, RetryLater
 from services.runtime.kafka_port import Kafka, Start
+from services.runtime.partitioner import partition_of
 
 log = structlog.get_logger()
 
@@ -112,7 +113,10 @@ class FootageWatch:
         """
         left = set(cameras)
         deadline_ns = self._clock.monotonic_ns() + LOOK_NS
-        async with self._kafka.reader(await self._kafka.whole(VIDEO.name, start=Start.END)) as reader:
+        ends = await self._kafka.whole(VIDEO.name, start=Start.END)
+        theirs = {partition_of(camera_id, len(ends)) for camera_id in cameras}
+        # All of `video` would be the bandwidth of the whole city, on the loop that records.
+        async with self._kafka.reader({at: end for at, end in ends.items() if at.partition in theirs}) as reader:
             while left and self._clock.monotonic_ns() < deadline_ns:
                 try:
                     left -= {record.key for record in await reader.poll(timeout_s=_POLL_S) if record.value}
