@@ -14,7 +14,6 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -65,11 +64,12 @@ class _Queued:
     put_ns: int
     stamped: Fragment | None = None
 
-    def keep(self) -> None:
-        """Copy the bytes and give the buffer back: a camera has few of them."""
+    def keep(self) -> bytes:
+        """Return a copy of the bytes and give the buffer back: a camera has few of them."""
         if isinstance(self.value, memoryview):
             self.value = bytes(self.value)
             self.fragment.release()
+        return self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +291,7 @@ class Lane:
                 await self._send_chunks(item, item.stamped)
             else:
                 headers = item.stamped.to_headers()
-                await self._until_acked(item.value, headers, on_failure=item.keep, value_of=lambda: item.value)
+                await self._until_acked(item.value, headers, keep=item.keep)
         except PoisonMessage as error:
             log.error("publisher.fragment_refused", camera_id=self._camera_id, reason=error.reason)
             self._queue.popleft()
@@ -310,13 +310,13 @@ class Lane:
         """Send a long fragment from a copy: it takes several round trips, and its turn may come late."""
         if item.size > CHUNKED_BYTES_MAX:
             raise PoisonMessage("longer than chunks may be together")
-        item.keep()
+        value = memoryview(item.keep())
         async with await self._publisher.turn(self._camera_id):
             for at in range(0, item.size, FRAGMENT_BYTES_MAX):
-                part = memoryview(item.value)[at : at + FRAGMENT_BYTES_MAX]
+                part = value[at : at + FRAGMENT_BYTES_MAX]
                 chunk = Chunk(at_bytes=at, fragment_bytes=item.size)
                 headers = replace(fragment, chunk=chunk).to_headers()
-                await self._until_acked(part, headers, on_failure=item.keep, value_of=partial(bytes, part))
+                await self._until_acked(part, headers)
 
     async def _begin_run_if_needed(self, item: _Queued) -> None:
         if self._open is not None and (self._broken or self._open.timeline != item.timeline):
@@ -369,30 +369,30 @@ class Lane:
             seq=opened.seq,
             end_us=opened.end_us,
         )
-        await self._until_acked(b"", end.to_headers(), on_failure=lambda: None, value_of=lambda: b"")
+        await self._until_acked(b"", end.to_headers())
 
     async def _until_acked(
         self,
         value: bytes | memoryview,
         headers: Headers,
         *,
-        on_failure: Callable[[], None],
-        value_of: Callable[[], bytes | memoryview],
+        keep: Callable[[], bytes] | None = None,
     ) -> None:
-        """Send until Kafka has it. A send without an answer may have arrived: the same record is sent again."""
+        """Send until Kafka has it. A send without an answer may have arrived: the same record is sent again.
+
+        `keep`: gives `value`'s buffer back once it has to wait, and returns the bytes to send then.
+        """
         while True:
             producer = self._publisher.producer
             try:
                 if producer is None:
                     self._failing = True
-                    on_failure()
+                    value = value if keep is None else keep()
                     producer = await self._publisher.reachable()
-                    value = value_of()
                 await producer.send(self._outgoing(value, headers))
             except RetryLater as error:
                 self._failing = True
-                on_failure()
-                value = value_of()
+                value = value if keep is None else keep()
                 metrics.FRAGMENTS.labels("resent").inc()
                 log.info("publisher.send_again", camera_id=self._camera_id, reason=type(error).__name__)
                 await self._publisher.clock.sleep(random.uniform(*_RETRY_S))  # noqa: S311 - jitter, no secret
