@@ -12,14 +12,15 @@ async def follow_cameras(kafka: Kafka, pool: str, cameras: Cameras, clock: Clock
     shown: dict[str, Device] = {}
 
     async def show(table: RecordTable) -> None:
-        now = table.devices() if table.applied else shown
+        if not table.applied:
+            return
+        now = table.devices()
         for device_id in shown.keys() - now.keys():
             cameras.remove(device_id)
+            del shown[device_id]
         for device_id, device in now.items():
             if shown.get(device_id) != device:
                 cameras.put(device)
         shown.update(now)
-        for device_id in shown.keys() - now.keys():
-            del shown[device_id]
 
     await follow_registry(kafka, pool, clock=clock, on_standing=show)
