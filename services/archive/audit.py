@@ -112,7 +112,7 @@ class Audit:
                     self._metrics.access_records_lost.inc()
                     log.error("audit.refused", action=access.action, reason=error.reason)
             await self._call(partial(self._catalog.drop_looks, tuple(looks)))
-        self._count(await self._call(self._catalog.count_looks))
+            self._count(await self._call(self._catalog.count_looks))
 
     async def _fold(self, access: Access, camera_id: str) -> None:
         at = Viewing(account=access.account, camera_id=camera_id, reason=access.reason, origin=access.origin)
