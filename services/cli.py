@@ -18,6 +18,7 @@ import msgspec
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from services.runtime.endpoints import read_endpoints
 from services.runtime.errors import PoisonMessage, RetryLater, SettingsError
 from services.runtime.log import redact_text
 from services.runtime.metrics import version
@@ -386,17 +387,9 @@ def _kafka_of(kafka: str | None, data: Path | None) -> str:
     if kafka is not None:
         return kafka
     endpoints = (data or DATA) / "endpoints.json"
-    if not endpoints.exists():
-        if data is None:
-            return "127.0.0.1:9092"
-        raise SettingsError(
-            f"{endpoints} is not there: no box runs on {data}; give its --data DIR, or --kafka HOST:PORT"
-        )
-    try:
-        return msgspec.json.decode(endpoints.read_bytes(), type=_Endpoints).kafka
-    except (OSError, msgspec.DecodeError):
-        # Both texts could quote the file, and it holds tokens.
-        raise SettingsError(f"{endpoints} cannot be read: start `safealley up` again, or give --kafka") from None
+    if data is None and not endpoints.exists():
+        return "127.0.0.1:9092"
+    return read_endpoints(endpoints, _Endpoints).kafka
 
 
 def _sentence(error: Exception) -> str:

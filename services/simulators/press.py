@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-import msgspec
 from msgspec import Struct
 
 from services.runtime.clock import Clock, SystemClock
+from services.runtime.endpoints import read_endpoints
 from services.runtime.errors import RetryLater, SettingsError
 from services.simulators.bell import Bell
 from services.simulators.door_client import Answer, DoorClient
@@ -36,7 +36,7 @@ def press_from_endpoints(bell_id: str, *, endpoints: Path, clock: Clock | None =
         SettingsError: there is no such bell, or no box runs here.
         RetryLater: the door did not take the press.
     """
-    known = _read(endpoints)
+    known = read_endpoints(endpoints, _Endpoints)
     bells = {bell.id: bell for bell in known.bells}
     if bell_id not in bells:
         raise SettingsError(f"there is no bell {bell_id!r}: {endpoints} names {', '.join(sorted(bells)) or 'none'}")
@@ -51,16 +51,6 @@ async def _press(bell: _Bell, door_url: str, clock: Clock) -> Answer:
     async with asyncio.timeout(DEADLINE_S), aiohttp.ClientSession() as http:
         door = DoorClient(bell.id, token=bell.token, door_url=door_url, http=http, clock=clock)
         return await Bell(door).press()
-
-
-def _read(endpoints: Path) -> _Endpoints:
-    try:
-        return msgspec.json.decode(endpoints.read_bytes(), type=_Endpoints)
-    except FileNotFoundError:
-        raise SettingsError(f"{endpoints}: no such file: start `safealley demo` first, or name its --data") from None
-    except (OSError, msgspec.DecodeError):
-        # Both texts could quote the file, and it holds tokens.
-        raise SettingsError(f"{endpoints}: cannot be read as endpoints.json: start `safealley demo` again") from None
 
 
 def _why_not(answer: Answer, bell_id: str) -> str:

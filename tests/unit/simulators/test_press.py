@@ -48,7 +48,7 @@ def test_an_unknown_bell_is_named_with_those_there_are(endpoints: Path) -> None:
 
 
 def test_a_box_that_does_not_run_is_named_with_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"start `safealley demo` first"):
+    with pytest.raises(SettingsError, match=r"start `safealley demo` or `up` first"):
         press_from_endpoints("bell-1", endpoints=tmp_path / "endpoints.json")
 
 
