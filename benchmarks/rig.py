@@ -17,7 +17,6 @@ from typing import Any, Final
 import aiohttp
 
 from benchmarks.units import Follow, Played, cuts
-from services.archive.chunks import Assembler
 from services.contracts.fragment import Fragment, read_video_headers
 from services.contracts.topics import VIDEO
 from services.ingest import registry_writer
@@ -139,16 +138,13 @@ class Rig:
     async def read_back(self) -> dict[str, Follow]:
         """Read the whole of `video`, a fetch at a time, and follow every camera's units."""
         follows = {f"cam-{n + 1}": Follow(played=self.played) for n in range(self.cameras)}
-        kafka, chunks = self.client("checker"), Assembler(capacity_bytes=1 << 30)
+        kafka = self.client("checker")
         async with kafka.reader(await kafka.whole(VIDEO.name)) as reader:
             while not reader.caught_up():
                 for record in await reader.poll(timeout_s=0.5):
                     facts = read_video_headers(record.headers)
                     if isinstance(facts, Fragment) and facts.camera_id in follows and record.value is not None:
-                        whole = chunks.add(facts, record.value, record.offset)
-                        if whole is None:
-                            continue
-                        (cut,) = cuts(memoryview(whole[0]))
+                        (cut,) = cuts(memoryview(record.value))
                         identity = (facts.epoch, facts.run, facts.seq)
                         follows[facts.camera_id].fragment(identity, cut, start_us=facts.start_us, end_us=facts.end_us)
         return follows

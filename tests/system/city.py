@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar, overload
 
 import aiohttp
 
-from services.archive.chunks import Assembler
 from services.contracts import codec
 from services.contracts.alert import Alert
 from services.contracts.fragment import Fragment, read_video_headers
@@ -278,13 +277,8 @@ class City:
 
     async def fragments(self) -> set[FragmentKey]:
         """Return the identity of every fragment that Kafka has."""
-        chunks = Assembler(capacity_bytes=1 << 30)
-        found: set[FragmentKey] = set()
-        for record in await self.records(VIDEO.name):
-            one = read_video_headers(record.headers)
-            if isinstance(one, Fragment) and chunks.add(one, record.value or b"", record.offset) is not None:
-                found.add((one.camera_id, one.stream, one.epoch, one.seq))
-        return found
+        facts = [read_video_headers(record.headers) for record in await self.records(VIDEO.name)]
+        return {(one.camera_id, one.stream, one.epoch, one.seq) for one in facts if isinstance(one, Fragment)}
 
     async def occurrences(self) -> dict[str, set[str]]:
         """Return, for each press, the alerts that count it; a press counted twice in one alert is an error."""
