@@ -1,5 +1,5 @@
 /** The strip: footage, hatched gaps, alert mark, playhead. A slider for assistive tools. */
-import { useRef } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
 import { Badge } from "../alerts/badge";
 import { timeOfDay } from "../clock";
 import type { Alert, Timeline } from "../contracts";
@@ -31,7 +31,8 @@ function Stripe({ kind, x, width }: Pick<Stretch, "kind" | "x" | "width">) {
 }
 
 export function TimelineBar({ timeline, head_us, alert, seek, words }: Props) {
-  const drawn = stretches(timeline);
+  // The playhead renders this many times a second; the footage changes when it is asked for again.
+  const drawn = useMemo(() => stretches(timeline), [timeline]);
   const present = KINDS.filter((kind) => drawn.some((one) => one.kind === kind));
   const before = drawn.find((one) => one.kind === "before" && one.width >= WORDS_FIT);
   const axis = useRef<HTMLDivElement>(null);
