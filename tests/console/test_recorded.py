@@ -34,6 +34,14 @@ def kst(at_us: int) -> str:
     return datetime.fromtimestamp(at_us / US, KST).strftime("%H:%M:%S")
 
 
+def hour_of_the_alert(open_console: Open, gateway: FakeGateway) -> Page:
+    """A supervisor looks at an alert: the last hour of its nearest camera is there."""
+    page = open_console("supervisor")
+    gateway.press("bell-07")
+    page.locator(".lane").wait_for()
+    return page
+
+
 def go_to(page: Page, at_us: int) -> None:
     page.get_by_label("시각으로 이동").fill(kst(at_us))
     page.get_by_role("button", name="이동", exact=True).click()
@@ -59,9 +67,7 @@ def test_playback_goes_across_a_gap_and_keeps_wall_time(open_console: Open, gate
 
 
 def test_seeking_back_into_a_gap_does_not_freeze_the_player(open_console: Open, gateway: FakeGateway) -> None:
-    page = open_console("supervisor")
-    gateway.press("bell-07")
-    page.locator(".lane").wait_for()
+    page = hour_of_the_alert(open_console, gateway)
     hole = gateway.holes[0]
     starts_us, ends_us = (gateway.started_us - int(s * US) for s in (hole.from_s, hole.to_s))
     go_to(page, ends_us + 4 * US)
@@ -90,9 +96,7 @@ def test_the_strip_is_a_slider_and_the_gaps_are_a_table(open_console: Open, gate
 def test_the_time_of_the_live_picture_and_that_of_the_playback_are_each_named(
     open_console: Open, gateway: FakeGateway
 ) -> None:
-    page = open_console("supervisor")
-    gateway.press("bell-07")
-    page.locator(".lane").wait_for()
+    page = hour_of_the_alert(open_console, gateway)
     live(page)
     expect(page.locator(".stage .age")).to_have_text(re.compile(r"\d\d:\d\d:\d\d 화면 \(\d+\.\d초 전\)"))
     expect(page.locator(".controls p")).to_have_text(re.compile(r"녹화 재생 위치 \d{4}-\d\d-\d\d \d\d:\d\d:\d\d KST"))
@@ -127,9 +131,7 @@ def test_a_gap_shorter_than_a_glance_stands_on_the_screen_long_enough_to_be_read
     open_console: Open, gateway: FakeGateway
 ) -> None:
     gateway.holes.append(Hole(from_s=604, to_s=602, cause="chunk_lost"))
-    page = open_console("supervisor")
-    gateway.press("bell-07")
-    page.locator(".lane").wait_for()
+    page = hour_of_the_alert(open_console, gateway)
     starts_us, ends_us = (gateway.started_us - s * US for s in (604, 602))
     go_to(page, starts_us - 3 * US)
     note_covers(page)
@@ -167,9 +169,7 @@ def test_time_before_the_first_picture_of_a_camera_is_not_told_as_a_gap(
     open_console: Open, gateway: FakeGateway
 ) -> None:
     gateway.holes[1].detail = "before_first_record"
-    page = open_console("supervisor")
-    gateway.press("bell-07")
-    page.locator(".lane").wait_for()
+    page = hour_of_the_alert(open_console, gateway)
     expect(page.locator(".gaps tbody tr")).to_have_count(1)
     expect(page.locator(".lane .before")).to_have_count(1)
     expect(page.locator(".lane .gap")).to_have_count(1)
@@ -179,9 +179,7 @@ def test_a_minute_of_footage_is_seen_in_the_hour_before_which_nothing_was_record
     open_console: Open, gateway: FakeGateway
 ) -> None:
     gateway.holes[:] = [Hole(from_s=3700, to_s=64, cause="not_scheduled", detail="before_first_record")]
-    page = open_console("supervisor")
-    gateway.press("bell-07")
-    page.locator(".lane").wait_for()
+    page = hour_of_the_alert(open_console, gateway)
     shown = page.evaluate(SHOWN_PX)
     assert shown["open"] > 8
     assert shown["recorded"] > 8
@@ -197,9 +195,7 @@ def test_footage_and_a_gap_of_a_second_are_each_seen_wherever_they_lie(
         Hole(from_s=1500, to_s=1200, cause="network_loss"),
         Hole(from_s=1199, to_s=900, cause="network_loss"),
     ]
-    page = open_console("supervisor")
-    gateway.press("bell-07")
-    page.locator(".lane").wait_for()
+    page = hour_of_the_alert(open_console, gateway)
     runs = page.evaluate(RUNS_PX)
     assert [kind for kind, _ in runs][:7] == ["recorded", "gap", "recorded", "gap", "recorded", "gap", "recorded"]
     assert min(px for _, px in runs) >= 2
@@ -209,9 +205,7 @@ def test_the_legend_shows_what_the_bar_shows_and_the_mark_of_the_alert_lies_insi
     open_console: Open, gateway: FakeGateway
 ) -> None:
     gateway.holes[1].detail = "before_first_record"
-    page = open_console("supervisor")
-    gateway.press("bell-07")
-    page.locator(".lane").wait_for()
+    page = hour_of_the_alert(open_console, gateway)
     in_bar, in_legend = (
         page.evaluate(
             "place => Object.fromEntries([...document.querySelectorAll(`${place} .stripe`)]"

@@ -189,6 +189,15 @@ async def bench(clock: FakeClock, secrets_dir: Path) -> AsyncIterator[Bench]:
         await asyncio.gather(*others, return_exceptions=True)
 
 
+@asynccontextmanager
+async def watching(clock: FakeClock, secrets_dir: Path, *devices: Device) -> AsyncIterator[Bench]:
+    """These are registered, and their first sessions are begun."""
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(*devices))
+        await clock.advance(0.5)
+        yield made
+
+
 async def _through(clock: FakeClock, task: "asyncio.Task[None]") -> None:
     for _ in range(100):
         if task.done():
@@ -208,9 +217,7 @@ def named(camera: Device, name: str, **changes: Any) -> Device:
 async def test_a_camera_is_claimed_at_its_first_key_picture_and_not_before(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         made.sessions[0].record(keyframe=False)
         await clock.advance(1)
         assert made.kafka.records(CLAIMS.name) == []
@@ -229,9 +236,7 @@ async def test_a_session_tells_once_how_long_its_first_picture_took(
         return REGISTRY.get_sample_value(f"safealley_ingest_session_handshake_seconds_{what}") or 0.0
 
     count, seconds = told("count"), told("sum")
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         made.sessions[0].record()
         made.sessions[0].sink.phase(SessionPhase.STALLED, "")
         made.sessions[0].record()
@@ -243,9 +248,7 @@ async def test_a_session_tells_once_how_long_its_first_picture_took(
 async def test_a_camera_that_goes_away_is_told_at_once_and_alarmed_after_the_limit(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         made.sessions[0].record()
         await clock.advance(1)
         made.sessions[0].end("device_offline", EndDetail.STALL)
@@ -279,9 +282,7 @@ async def test_an_alarm_of_an_earlier_process_is_cleared_with_the_first_pictures
 async def test_an_alarm_is_cleared_when_the_camera_is_found_at_its_new_address(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         made.sessions[0].end("device_offline", EndDetail.REFUSED)
         await clock.advance(4)
         assert made.alarms == [(registered_camera.device_id, True, "refused")]
@@ -298,9 +299,7 @@ async def test_an_alarm_is_cleared_when_the_camera_is_not_wanted_any_more_but_no
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     one, other = named(registered_camera, "one"), named(registered_camera, "other")
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(one, other))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, one, other) as made:
         for session in made.sessions:
             session.end("device_offline", EndDetail.REFUSED)
         await clock.advance(4)
@@ -314,9 +313,7 @@ async def test_one_stream_of_a_camera_does_not_clear_what_the_other_raised(
 ) -> None:
     sub = msgspec.structs.replace(registered_camera.streams[0], name="sub")
     both = msgspec.structs.replace(registered_camera, record="both", streams=(*registered_camera.streams, sub))
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(both))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, both) as made:
         made.sessions[0].end("device_offline", EndDetail.REFUSED)
         await clock.advance(4)
         made.sessions[1].record()
@@ -330,9 +327,7 @@ async def test_one_stream_of_a_camera_does_not_clear_what_the_other_raised(
 async def test_seq_goes_on_over_sessions_and_each_run_has_its_end(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         made.sessions[0].record(2)
         made.sessions[0].end("network_loss", EndDetail.RESET)
         await clock.advance(3)
@@ -347,9 +342,7 @@ async def test_a_change_of_one_camera_touches_no_other(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     one, other = named(registered_camera, "one"), named(registered_camera, "other")
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(one, other))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, one, other) as made:
         assert [session.target.camera_id for session in made.sessions] == ["one", "other"]
         stream = msgspec.structs.replace(one.streams[0], url="rtsp://10.0.0.9:554/second")
         await made.apply(city(named(one, "one", revision=2, streams=(stream,)), other))
@@ -362,9 +355,7 @@ async def test_a_change_of_one_camera_touches_no_other(
 async def test_a_camera_that_moves_on_the_map_keeps_its_session(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         await made.apply(city(msgspec.structs.replace(registered_camera, revision=2, lon=127.5)))
         await clock.advance(3)
 
@@ -374,9 +365,7 @@ async def test_a_camera_that_moves_on_the_map_keeps_its_session(
 async def test_a_camera_that_is_switched_off_ends_its_run_and_says_so(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         made.sessions[0].record()
         await clock.advance(0.5)
         await made.apply(city(msgspec.structs.replace(registered_camera, revision=2, enabled=False)))
@@ -403,9 +392,7 @@ async def test_a_camera_that_is_off_from_the_start_says_so_once(
 async def test_a_camera_that_leaves_the_registry_was_removed_by_an_operator(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(registered_camera))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, registered_camera) as made:
         made.sessions[0].record()
         await clock.advance(0.5)
         await made.apply(city())
@@ -419,9 +406,7 @@ async def test_a_stream_that_is_not_recorded_any_more_is_no_restart(
 ) -> None:
     sub = msgspec.structs.replace(registered_camera.streams[0], name="sub")
     both = msgspec.structs.replace(registered_camera, record="both", streams=(*registered_camera.streams, sub))
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(both))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, both) as made:
         for session in made.sessions:
             session.record()
         await made.apply(city(msgspec.structs.replace(both, revision=2, record="main")))
@@ -435,9 +420,7 @@ async def test_the_time_after_an_orderly_end_has_a_cause_whether_the_camera_was_
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
     here, away = named(registered_camera, "here"), named(registered_camera, "away")
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(here, away))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, here, away) as made:
         for session in made.sessions:
             if session.target.camera_id == "here":
                 session.record()
@@ -543,9 +526,7 @@ def fragment_of(camera_id: str, at_us: int) -> Outgoing:
 async def test_our_own_mistake_in_one_session_ends_neither_it_nor_the_others(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:
-    async with bench(clock, secrets_dir) as made:
-        await made.apply(city(named(registered_camera, "one"), named(registered_camera, "other")))
-        await clock.advance(0.5)
+    async with watching(clock, secrets_dir, named(registered_camera, "one"), named(registered_camera, "other")) as made:
         made.sessions[0].crash()
         await clock.advance(3)
 
