@@ -33,7 +33,7 @@ CLOCK: Final = SystemClock()
 HOUR_US: Final = 3_600_000_000
 UNIT_US: Final = 40_000
 STORED_S: Final = 60.0
-SETTLE_S: Final = 5.0
+SETTLE_S: Final = 2.0
 
 
 async def measure(cameras: int, seconds: float) -> dict[str, Any]:

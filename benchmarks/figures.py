@@ -53,7 +53,7 @@ def machine() -> dict[str, Any]:
 def arguments(description: str) -> argparse.ArgumentParser:
     """Return a parser with what every benchmark takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="at most 45 s: a sign, not a figure to quote")
+    parser.add_argument("--quick", action="store_true", help="under a minute: a sign, not a figure to quote")
     parser.add_argument("--json", action="store_true", help="one object as the last line")
     parser.add_argument("--save", action="store_true", help="keep the result in benchmarks/results")
     return parser

@@ -181,7 +181,7 @@ def main() -> None:
     given = parser.parse_args()
     wanted = Wanted(cameras=given.cameras, window_s=given.seconds, warm_up_s=given.warm_up, runs=given.runs)
     if given.quick:
-        wanted = Wanted(cameras=[20], window_s=5.0, warm_up_s=2.0, runs=1)
+        wanted = Wanted(cameras=[20], window_s=4.0, warm_up_s=1.5, runs=1)
     result = asyncio.run(measure(wanted))
     if given.save:
         save(result, "how_many_cameras", day=datetime.now(UTC).date())
