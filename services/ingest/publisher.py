@@ -195,6 +195,7 @@ class Lane:
         self._sending: _Queued | None = None
         self._failing = False
         self.droppable_bytes = 0
+        """What waits and was never begun to be sent."""
 
     @property
     def epoch(self) -> int | None:
@@ -245,6 +246,7 @@ class Lane:
         for index, item in enumerate(self._queue):
             if isinstance(item, _Queued) and item.stamped is None and item is not self._sending:
                 del self._queue[index]
+                self.droppable_bytes -= item.size
                 item.keep()
                 self._forget(item)
                 self._give_up(item.fragment, item.size, *self._why())
@@ -283,6 +285,7 @@ class Lane:
 
     async def _send_fragment(self, item: _Queued, epoch: int) -> None:
         self._sending = item
+        self.droppable_bytes -= item.size
         try:
             if item.stamped is None:
                 await self._begin_run_if_needed(item)
@@ -319,12 +322,13 @@ class Lane:
                 await self._until_acked(part, headers)
 
     async def _begin_run_if_needed(self, item: _Queued) -> None:
-        if self._open is not None and (self._broken or self._open.timeline != item.timeline):
+        another = self._broken or (self._open is not None and self._open.timeline != item.timeline)
+        self._broken = False  # before the wait: what is given up meanwhile stood behind this one
+        if another:
             await self._end_run()
         if self._open is None:
             self._open = _OpenRun(timeline=item.timeline, run=self._next_run, seq=self._seq, end_us=0)
             self._next_run += 1
-        self._broken = False
 
     def _stamp(self, item: _Queued, epoch: int) -> Fragment:
         cut, opened = item.fragment, self._open
@@ -432,7 +436,6 @@ class Lane:
 
     def _forget(self, item: _Queued) -> None:
         self._publisher.buffered(-item.size)
-        self.droppable_bytes -= item.size
         metrics.BUFFERED_FRAGMENTS.dec()
 
 

@@ -197,6 +197,43 @@ async def test_beyond_the_bound_the_oldest_of_the_camera_becomes_a_gap_and_a_new
     assert buffers.out == 0
 
 
+async def test_what_is_given_up_while_a_run_ends_makes_a_new_run_too(
+    kafka: Any, clock: FakeClock, listener: Listener, buffers: Buffers
+) -> None:
+    async with running(kafka, clock, listener, capacity_bytes=300) as (_, lane):
+        lane.claimed(1)
+        lane.put(buffers.fragment(0), 1)
+        await settle()
+        kafka.silent = True
+        for second in range(1, 5):
+            lane.put(buffers.fragment(second, run=1), 1)
+            await settle()
+        kafka.answer()
+        await settle(100)
+
+    assert [(one.from_us - BEGUN_US) // SECOND_US for one in listener.given_up] == [2]
+    assert said(kafka) == ["0/0", "end 0/0", "1/1", "end 1/1", "2/2", "2/3"]
+
+
+async def test_with_nothing_of_its_own_to_give_up_a_camera_takes_the_oldest_of_another(
+    kafka: Any, clock: FakeClock, listener: Listener, buffers: Buffers
+) -> None:
+    async with running(kafka, clock, listener, capacity_bytes=300) as (publisher, lane):
+        waiting = Listener()
+        other = publisher.lane("cam-2", "main", retention_class="standard", listener=waiting)
+        other.put(buffers.fragment(0), 1)
+        other.put(buffers.fragment(1), 1)
+        lane.claimed(1)
+        kafka.silent = True
+        lane.put(buffers.fragment(2), 1)
+        await settle()
+        lane.put(buffers.fragment(3), 1)
+
+        assert [(one.from_us - BEGUN_US) // SECOND_US for one in waiting.given_up] == [0]
+        assert listener.given_up == []
+        kafka.answer()
+
+
 async def test_without_room_for_it_a_fragment_is_a_gap_and_the_camera_goes_on(
     kafka: Any, clock: FakeClock, listener: Listener, buffers: Buffers
 ) -> None:
