@@ -22,7 +22,7 @@ from services.runtime.claims import ClaimsLog
 from services.runtime.clock import Clock
 from services.runtime.errors import OffsetsLost, OwnershipLost, RetryLater
 from services.runtime.kafka_port import Assigned, Kafka, Place, Reader, Record, Start
-from services.runtime.waits import within
+from services.runtime.waits import together, within
 
 log = structlog.get_logger()
 DRAIN_S: Final = 5.0
@@ -106,7 +106,7 @@ class Ownership:
             self._drop(index)
         await self._restore(kept, catch_up=True)
         fresh = indexes - self.partitions.keys()
-        for partition in await asyncio.gather(*(self._claim(index) for index in sorted(fresh))):
+        for partition in await together(*(self._claim(index) for index in sorted(fresh))):
             self.partitions[partition.index] = partition
         await self._restore(fresh, catch_up=False)
         await self._follow(indexes)

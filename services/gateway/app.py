@@ -38,7 +38,8 @@ from services.runtime.metrics import REGISTRY, version
 from services.runtime.registry import follow_registry
 from services.runtime.service import ServiceContext
 from services.runtime.settings import SecretStore
-from services.runtime.starting import opened, topic_there, unless_stopped, until_answered
+from services.runtime.starting import opened, topic_there, until_answered
+from services.runtime.waits import unless_stopped
 
 CONSOLES_CLOSE_S = 10.0
 
@@ -113,7 +114,7 @@ async def run(
             ),
         ]
         try:
-            await unless_stopped(context, restored.wait())
+            await unless_stopped(context.stopping, restored.wait())
             async with _doors(settings, identity, api, context) as port:
                 on_port(port)
                 context.ready(ready=True)

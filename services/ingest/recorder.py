@@ -5,6 +5,7 @@ out to `video` (lane), `streams` (states and gaps) and the live port.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,8 +42,9 @@ from services.ingest.publisher import VideoPublisher
 from services.ingest.ramp import Ramp, Slot
 from services.ingest.streams_log import StreamsLog
 from services.runtime.clock import Clock
-from services.runtime.errors import RetryLater, SettingsError
+from services.runtime.errors import RetryLater, SettingsError, StoppedEarly
 from services.runtime.settings import SecretStore
+from services.runtime.waits import unless_stopped
 
 log = structlog.get_logger()
 
@@ -191,16 +193,19 @@ class Recorder:
         return self._sessions > 0
 
     async def _record_until_stopped(self) -> None:
-        while not self._stop.is_set():
-            delay_s = await self._one_session()
-            if self._stop.is_set():
-                return
-            await self._wait(delay_s)
+        with contextlib.suppress(StoppedEarly):
+            while not self._stop.is_set():
+                delay_s = await self._one_session()
+                await unless_stopped(self._stop, self._clock.sleep(delay_s))
 
     async def _one_session(self) -> float:
-        """Hold one session; return how long to wait before the next."""
+        """Hold one session; return how long to wait before the next.
+
+        Raises:
+            StoppedEarly: stopped while it waited for its turn. A host that does not answer has long queues.
+        """
         host = urlsplit(self._stream.url).hostname or ""
-        self._slot = await self._parts.ramp.slot(host)
+        self._slot = await unless_stopped(self._stop, self._parts.ramp.slot(host))
         self._begun_s, self._media_from_s = self._clock.monotonic_ns() / 1e9, None
         self._sessions += 1
         try:
@@ -264,15 +269,6 @@ class Recorder:
             self.offline_from_us = now_us
         self._enter("offline", end.detail.value)
         self._live.closed(end.last_end_us or now_us, end.cause)
-
-    async def _wait(self, delay_s: float) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(delay_s))
-        stopping = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopping.cancel()
 
     async def _claim_when_seen(self) -> None:
         """Claim once a key picture was seen: a camera that shows nothing is not taken from its owner."""

@@ -22,7 +22,7 @@ class SettingsError(Exception):
 
 
 class StoppedEarly(Exception):
-    """The service was told to stop while it still waited to start: end, and exit with 0."""
+    """What was waited for is not wanted any more: end. At a service's start: exit with 0."""
 
 
 class SendUnknown(RetryLater):

@@ -4,7 +4,6 @@ A process that ended instead would be started again and again, and each start co
 than the wait.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from random import Random
@@ -12,33 +11,15 @@ from typing import Final, TypeVar
 
 import structlog
 
-from services.runtime.errors import PoisonMessage, RetryLater, StoppedEarly
+from services.runtime.errors import PoisonMessage, RetryLater
 from services.runtime.kafka_port import Kafka
 from services.runtime.retry import BackOff
 from services.runtime.service import ServiceContext
+from services.runtime.waits import unless_stopped
 
 log = structlog.get_logger()
 T = TypeVar("T")
 BACK_OFF: Final = BackOff(first_s=0.5, most_s=5.0)
-
-
-async def unless_stopped(context: ServiceContext, wait: Awaitable[T]) -> T:
-    """Return the result of `wait`.
-
-    Raises:
-        StoppedEarly: the service was told to stop first; `wait` is cancelled.
-    """
-    wanted = asyncio.ensure_future(wait)
-    stopping = asyncio.ensure_future(context.stopping.wait())
-    try:
-        await asyncio.wait((wanted, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if wanted.done():
-            return wanted.result()
-        raise StoppedEarly("told to stop before it had started")
-    finally:
-        wanted.cancel()
-        stopping.cancel()
-        await asyncio.wait((wanted, stopping))
 
 
 async def until_answered(
@@ -53,12 +34,12 @@ async def until_answered(
     attempt = 0
     while True:
         try:
-            return await unless_stopped(context, call())
+            return await unless_stopped(context.stopping, call())
         except RetryLater as error:
             attempt += 1
             context.ready(ready=False, reason=f"Kafka does not answer: {what}")
             log.warning("starting.waits", what=what, attempt=attempt, error=str(error))
-        await unless_stopped(context, context.clock.sleep(back_off.wait_s(attempt, random)))
+        await unless_stopped(context.stopping, context.clock.sleep(back_off.wait_s(attempt, random)))
 
 
 async def topic_there(context: ServiceContext, kafka: Kafka, topic: str) -> int:
@@ -99,5 +80,5 @@ async def opened(
                 attempt += 1
                 context.ready(ready=False, reason=f"Kafka does not answer: {what}")
                 log.warning("starting.waits", what=what, attempt=attempt, error=str(error))
-            await unless_stopped(context, context.clock.sleep(BACK_OFF.wait_s(attempt, random)))
+            await unless_stopped(context.stopping, context.clock.sleep(BACK_OFF.wait_s(attempt, random)))
         yield value

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from services.runtime.clock import Clock
+from services.runtime.errors import StoppedEarly
 
 T = TypeVar("T")
 
@@ -28,6 +29,35 @@ async def within(seconds: float, wait: Awaitable[T], *, clock: Clock) -> T:
         alarm.cancel()
         # Not `suppress(CancelledError)` round an await: it would swallow the caller's own cancellation.
         await asyncio.wait((wanted, alarm))
+
+
+async def unless_stopped(stopping: asyncio.Event, wait: Awaitable[T]) -> T:
+    """Return the result of `wait`.
+
+    Raises:
+        StoppedEarly: the event is set first; `wait` is cancelled.
+    """
+    wanted = asyncio.ensure_future(wait)
+    told = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((wanted, told), return_when=asyncio.FIRST_COMPLETED)
+        if wanted.done():
+            return wanted.result()
+        raise StoppedEarly("told to stop")
+    finally:
+        wanted.cancel()
+        told.cancel()
+        await asyncio.wait((wanted, told))
+
+
+async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
+    """Return all results in order. The first error ends the others, waits for their end and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            begun = [tasks.create_task(one) for one in work]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [one.result() for one in begun]
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:

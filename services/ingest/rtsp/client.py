@@ -38,6 +38,8 @@ from services.ingest.rtsp.errors import CameraError, MessageError, SdpError, Ses
 from services.ingest.rtsp.fast_path import SLACK_BYTES, MediaParser
 from services.ingest.timing import STEP_NEW_RUN_US, HostTime
 from services.runtime.clock import Clock
+from services.runtime.errors import StoppedEarly
+from services.runtime.waits import unless_stopped, within
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -671,18 +673,12 @@ class CameraSession:
             self._sink.finding(Finding(kind=kind, facts=facts))  # type: ignore[arg-type]
 
     async def _within(self, work: Awaitable[T], seconds: float) -> T:
-        """Wait for `work` on the injected clock.
+        """Wait for `work` on the injected clock, and not longer than the session is wanted.
 
         Raises:
             TimeoutError: it is not done in time; it is cancelled.
         """
-        task = asyncio.ensure_future(work)
-        deadline = asyncio.ensure_future(self._clock.sleep(seconds))
         try:
-            await _first(task, deadline)
-            if not task.done():
-                raise TimeoutError
-            return task.result()
-        finally:
-            task.cancel()
-            deadline.cancel()
+            return await unless_stopped(self._stop, within(seconds, work, clock=self._clock))
+        except StoppedEarly:
+            raise _Ended(None, EndDetail.REQUESTED) from None

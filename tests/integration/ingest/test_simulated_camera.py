@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import itertools
+import socket
 from typing import Any
 
 import av
@@ -96,6 +97,22 @@ async def test_n12_a_camera_that_plays_and_sends_nothing_is_silent(street: Any, 
     street.camera.fault("stall")
     end = await ended(asyncio.create_task(session(street, waiting_sink).run()))
     assert (end.cause, end.detail, end.last_end_us) == ("device_offline", EndDetail.SILENT, None)
+
+
+async def test_a_session_that_still_connects_ends_when_it_is_not_wanted_any_more(waiting_sink: Any) -> None:
+    with socket.socket() as deaf, socket.socket() as first:
+        # Its queue of one is full, so the kernel answers nobody else: a host that was switched off looks the same.
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        first.connect(deaf.getsockname())
+        target = CameraTarget(camera_id="cam-1", url=f"rtsp://127.0.0.1:{deaf.getsockname()[1]}/", credentials=None)
+        settings = SessionSettings(connect_s=3600)
+        running = CameraSession(target, waiting_sink, SystemClock(), shared=SharedBuffer(), settings=settings)
+        task = asyncio.create_task(running.run())
+        await waiting_sink.until(lambda: SessionPhase.CONNECTING in waiting_sink.phases)
+        running.request_stop()
+        end = await ended(task)
+    assert (end.cause, end.detail) == (None, EndDetail.REQUESTED)
 
 
 async def test_another_ssrc_is_a_run_of_the_same_session(street: Any, waiting_sink: Any) -> None:

@@ -562,6 +562,23 @@ async def test_a_host_gets_two_handshakes_at_a_time_and_what_is_too_much_is_left
         assert sorted(one.target.camera_id for one in made.sessions) == ["cam-0", "cam-1", "cam-2"]
 
 
+async def test_who_waits_for_a_turn_at_a_host_that_answers_nobody_ends_at_once(
+    clock: FakeClock, secrets_dir: Path, registered_camera: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(clock, secrets_dir) as made:
+        await made.apply(city(*(named(registered_camera, f"cam-{n}") for n in range(3))))
+        await clock.advance(1)
+        assert len(made.sessions) == 2
+        for session in made.sessions:
+            monkeypatch.setattr(session, "request_stop", lambda: None)
+        made.stopping.set()
+        await clock.advance(0.1)
+
+        assert made.still_open() == [("cam-2", "ingest_restart", "restart")]
+        for session in made.sessions:
+            session.end("device_offline", EndDetail.TIMEOUT)
+
+
 async def test_kafka_away_from_the_start_loses_nothing_that_fits(
     clock: FakeClock, secrets_dir: Path, registered_camera: Device
 ) -> None:

@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from services.runtime.clock import FakeClock, settle
-from services.runtime.errors import OwnershipLost, RetryLater
-from services.runtime.waits import beside, within
+from services.runtime.errors import OwnershipLost, RetryLater, StoppedEarly
+from services.runtime.waits import beside, together, unless_stopped, within
 
 
 async def forever() -> None:
@@ -85,3 +85,35 @@ async def test_a_caller_cancelled_while_a_wait_is_ending_stays_cancelled() -> No
         waiting.cancel()
         await asyncio.sleep(0)
     assert waiting.cancelled()
+
+
+async def test_what_is_not_wanted_any_more_is_cancelled() -> None:
+    stopping = asyncio.Event()
+    work = asyncio.ensure_future(forever())
+    waiting = asyncio.create_task(unless_stopped(stopping, work))
+    await settle()
+    stopping.set()
+    with pytest.raises(StoppedEarly):
+        await waiting
+    assert work.cancelled()
+
+
+async def test_results_come_in_order() -> None:
+    async def one(number: int) -> int:
+        return number
+
+    assert await together(*(one(number) for number in range(3))) == [0, 1, 2]
+
+
+async def test_the_first_error_ends_the_others_before_it_is_raised() -> None:
+    ended = asyncio.Event()
+
+    async def other() -> None:
+        try:
+            await forever()
+        finally:
+            ended.set()
+
+    with pytest.raises(RetryLater):
+        await together(other(), failing(RetryLater("away")))
+    assert ended.is_set()
