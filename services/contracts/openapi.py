@@ -95,6 +95,14 @@ def _gateway() -> dict[str, Any]:
             }
             for verb, body, summary in (("ack", AckBody, "Acknowledge"), ("dispose", DisposeBody, "Say what it was"))
         },
+        "/api/v1/alerts/{alert_id}/commands/{key}": {
+            "get": _operation(
+                "gateway",
+                "What became of a command that was not decided in 2 s",
+                command,
+                parameters=[alert, _parameter("key", "path", {"type": "string", "format": "uuid"})],
+            )
+        },
         "/api/v1/alert-stream": {"get": _socket("Alerts as they change", "ConsoleSays")},
         "/api/v1/live": {"get": _socket("Live pictures; binary frames have a 16-byte header", "LiveClientSays")},
         "/api/v1/city": {"get": _operation("gateway", "Sites and devices", {"200": _json("", _ref(CityView))})},

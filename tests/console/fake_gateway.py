@@ -280,6 +280,7 @@ class FakeGateway:
             web.delete("/api/v1/session", self._sign_out),
             web.get("/api/v1/city", self._city),
             web.post("/api/v1/alerts/{id}/{verb}", self._command),
+            web.get("/api/v1/alerts/{id}/commands/{key}", self._command_status),
             web.get("/api/v1/alert-stream", self._alert_stream), web.get("/api/v1/live", self._live),
             web.get(f"{archive}/timeline", self._timeline), web.get(f"{archive}/playlist.m3u8", self._playlist),
             web.get(f"{archive}/init.mp4", self._init), web.get(f"{archive}/{{segment}}.m4s", self._segment),
@@ -442,17 +443,21 @@ class FakeGateway:
         self._answers[key] = (body, answer.status, bytes(answer.body))  # type: ignore[arg-type]
         return answer
 
+    async def _command_status(self, request: web.Request) -> web.Response:
+        alert, key = self.alert(request.match_info["id"]), request.match_info["key"]
+        answered = next((one for one in alert.commands if one.idempotency_key == key), None)
+        if answered is None:
+            return _raw(202, msgspec.json.encode(alert))
+        return _json(alert) if answered.result == "applied" else _refused(alert, answered.result)
+
     async def _decide_undecided(self, result: CommandResult) -> None:
         for person, alert_id, verb, body, key in self._undecided:
-            if result == "applied":
-                await self._decide(person, alert_id, verb, body, key)
-            else:
-                alert = self.alert(alert_id)
-                answered = _answered(key, person, verb, result)
-                refused = msgspec.structs.replace(
-                    alert, version=alert.version + 1, commands=(*alert.commands, answered)
-                )
-                await self._publish(refused, "refused")
+            if result == "applied" and (await self._decide(person, alert_id, verb, body, key)).status == 200:
+                continue
+            alert = self.alert(alert_id)
+            answered = _answered(key, person, verb, "illegal_arc" if result == "applied" else result)
+            # A refusal leaves the version (alerts.md 9): to a console it is nothing new.
+            await self._publish(msgspec.structs.replace(alert, commands=(*alert.commands, answered)), "refused")
         self._undecided.clear()
 
     async def _decide(self, person: Person, alert_id: str, verb: str, body: bytes, key: str) -> web.Response:
@@ -636,10 +641,10 @@ def _answered(key: str, person: Person, verb: str, result: CommandResult) -> Ans
                            result=result, at_us=_now_us())  # fmt: skip
 
 
-def _refused(alert: Alert) -> web.Response:
+def _refused(alert: Alert, result: CommandResult = "illegal_arc") -> web.Response:
     done = alert.disposition
     winner, at_us = (done.by, done.at_us) if done else (alert.people.acked_by, alert.people.acked_us)
-    problem = Problem(error="illegal_arc", detail="somebody was first", alert=alert, winner=winner, at_us=at_us)
+    problem = Problem(error=result, detail="somebody was first", alert=alert, winner=winner, at_us=at_us)
     return _raw(409, msgspec.json.encode(problem))
 
 

@@ -183,3 +183,16 @@ def test_a_late_refusal_is_told_in_words(open_console: Open, gateway: FakeGatewa
     page.locator(f"#row-{alert_id}", has_text="접수됨").wait_for()
     gateway.decide_now("stale")
     expect(page.locator(f"#row-{alert_id} .cell-state")).to_contain_text("거절됨: 그사이 경보가 바뀌었습니다")
+
+
+def test_of_two_answered_late_the_second_learns_who_was_first(open_console: Open, gateway: FakeGateway) -> None:
+    first, second = open_console(), open_console()
+    alert_id = gateway.press()
+    gateway.decide_later()
+    for page in (first, second):
+        page.locator(".headline").wait_for()
+        page.keyboard.press("F2")
+        page.locator(f"#row-{alert_id}", has_text="접수됨").wait_for()
+    gateway.decide_now()
+    expect(first.locator(f"#row-{alert_id} .cell-state")).to_have_text("확인 demo-operator-1")
+    expect(second.locator(f"#row-{alert_id} .cell-state")).to_contain_text("이미 확인됨: demo-operator-1")

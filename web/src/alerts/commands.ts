@@ -2,10 +2,11 @@
 import { computed, signal } from "@preact/signals";
 import type { Alert, DispositionCode } from "../contracts";
 import { type Answer, request, uuid } from "../http";
-import { applyAnswer, rows } from "./store";
+import { applyAnswer } from "./store";
 
 const HELD_MAX_MS = 60_000;
 const RETRY_MS = 2_000;
+const LOOK_MS = 500;
 const SHOWN_MS = 30_000;
 const AGAIN = new Set([0, 429, 500, 502, 503, 504]);
 
@@ -87,19 +88,20 @@ function settle(intent: Intent, { status, body, problem }: Answer<Alert>): void 
   show(intent, { kind: "refused", code: problem?.error ?? String(status) });
 }
 
-/** 202: the answer will come as a change of the alert; until then the row says so. */
+/** 202: not decided in time. A refusal leaves the alert's version, so the list may never show it: it is asked for. */
 function accepted(intent: Intent): void {
   show(intent, { kind: "accepted" });
-  const started_ms = performance.now();
-  const look = (): void => {
-    const alert = rows.value.get(intent.alert_id)?.alert;
-    const answered = alert?.commands.find((command) => command.idempotency_key === intent.key);
-    if (answered)
-      return show(intent, answered.result === "applied" ? null : { kind: "refused", code: answered.result });
-    if (performance.now() - started_ms > HELD_MAX_MS) return show(intent, { kind: "failed" });
-    timers.set(intent.alert_id, setTimeout(look, 250));
+  const path = `/api/v1/alerts/${encodeURIComponent(intent.alert_id)}/commands/${intent.key}`;
+  const look = async (): Promise<void> => {
+    const answer = await request<Alert>("GET", path);
+    if (answer.status !== 202 && !AGAIN.has(answer.status)) return settle(intent, answer);
+    if (performance.now() - intent.since_ms >= HELD_MAX_MS) return show(intent, { kind: "failed" });
+    timers.set(
+      intent.alert_id,
+      setTimeout(() => void look(), LOOK_MS),
+    );
   };
-  look();
+  void look();
 }
 
 function show(intent: Intent, outcome: Outcome | null): void {
