@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE, STDOUT, Popen
 
 import pytest
 
@@ -52,7 +52,8 @@ class Up:
     def __init__(self, data: Path) -> None:
         self.layout = Layout(data)
         command = [sys.executable, str(HERE / "run_box.py"), str(data)]
-        self.process = Popen(command, stdout=PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = Popen(command, stdout=PIPE, stderr=STDOUT, text=True, env=environ)
 
     async def until(self, holds: Callable[[Endpoints], bool]) -> Endpoints:
         """Wait until `endpoints.json` is there and says so."""
