@@ -105,7 +105,7 @@ function Incident({ alert }: { alert: Alert }) {
           <p class="address">
             {site?.address && <span>{site.address}</span>}
             <span>{t("incident.device", { device: alert.device.device_id })}</span>
-            {alert.code112 <= 1 && <span>{t("incident.code112", { code: alert.code112 })}</span>}
+            {alert.code112 <= 1 && <strong>{t("incident.code112", { code: alert.code112 })}</strong>}
           </p>
         </div>
         <div class="headline-age">

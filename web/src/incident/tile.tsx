@@ -174,13 +174,6 @@ export function LiveTile({ camera, purpose }: { camera: NearCamera; purpose: str
       data-stale={stale}
       aria-label={t("live.of", { camera: camera.camera_id })}
     >
-      <video ref={video} hidden={picture === "still"} muted playsInline />
-      <canvas ref={canvas} hidden={picture !== "still"} />
-      {cover && (
-        <div class={`cover${age_s === null ? " empty" : ""}`}>
-          <p>{coverWords(view.value)}</p>
-        </div>
-      )}
       <figcaption>
         <span class={`chip${picture === "video" && !cover ? " live" : ""}`}>
           {picture === "still" ? t("live.still") : cover ? t("live.not_live") : t("live.live")}
@@ -193,11 +186,20 @@ export function LiveTile({ camera, purpose }: { camera: NearCamera; purpose: str
         )}
         {codec && <span class="chip">{codecName(codec)}</span>}
       </figcaption>
-      {picture === "still" && (
-        <p class="why" role="status">
-          {t("live.unsupported", { codec: codecName(codec) })}
-        </p>
-      )}
+      <div class="screen">
+        <video ref={video} hidden={picture === "still"} muted playsInline />
+        <canvas ref={canvas} hidden={picture !== "still"} />
+        {cover && (
+          <div class={`cover${age_s === null ? " empty" : ""}`}>
+            <p>{coverWords(view.value)}</p>
+          </div>
+        )}
+        {picture === "still" && (
+          <p class="why" role="status">
+            {t("live.unsupported", { codec: codecName(codec) })}
+          </p>
+        )}
+      </div>
     </figure>
   );
 }
