@@ -121,6 +121,7 @@ class LiveHub:
         self._secrets = secrets
         self._cameras: dict[Key, LiveCamera] = {}
         self._windows: set[Window] = set()
+        metrics.LIVE_BYTES.set_function(lambda: sum(window.waiting_bytes() for window in self._windows))
 
     def view(self, camera_id: str, stream: CameraStream) -> LiveCamera:
         """Return where a recorder reports to; made for its first recorder."""
@@ -177,6 +178,9 @@ class Window:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def waiting_bytes(self) -> int:
+        return sum(channel.waiting_bytes() for _, channel in self._channels.values())
 
     async def run(self) -> None:
         writer = asyncio.create_task(self._write(), name="live writer")

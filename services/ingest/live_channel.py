@@ -80,6 +80,10 @@ class Channel:
         if not self._pending or self._pending[-1] != text:
             self._pending.append(text)
 
+    def waiting_bytes(self) -> int:
+        """Return the bytes of pictures and words that wait."""
+        return sum(len(item.fragment.data if isinstance(item, _Waiting) else item) for item in self._pending)
+
     def take(self) -> list[Frame]:
         """Return the frames of the next item, in order; none when nothing waits."""
         if not self._pending:

@@ -71,6 +71,7 @@ CLAIMS = _counter("ownership_claims_total", "Claims written, by result", ("resul
 
 # live and stills
 LIVE_SOCKETS = _gauge("live_sockets", "Live sockets open")
+LIVE_BYTES = _gauge("live_bytes", "Bytes that wait for live sockets")
 LIVE_DROPPED = _counter("live_dropped_total", "Live fragments left out for a slow window")
 STILLS = _counter("stills_total", "Stills by result", ("result",))
 
