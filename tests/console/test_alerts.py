@@ -196,3 +196,19 @@ def test_of_two_answered_late_the_second_learns_who_was_first(open_console: Open
     gateway.decide_now()
     expect(first.locator(f"#row-{alert_id} .cell-state")).to_have_text("확인 demo-operator-1")
     expect(second.locator(f"#row-{alert_id} .cell-state")).to_contain_text("이미 확인됨: demo-operator-1")
+
+
+def test_a_digit_typed_right_after_f6_chooses_a_cause(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    alert_id = gateway.press()
+    page.locator(".headline").wait_for()
+    page.keyboard.press("F2")
+    page.locator(f"#row-{alert_id}.acked").wait_for()
+    # Both keys arrive before the browser has painted, as on a busy screen.
+    page.evaluate("""async () => {
+      const press = code => document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {code, bubbles: true}));
+      press('F6');
+      for (let i = 0; i < 10; i++) await null;
+      press('Digit2');
+    }""")
+    page.locator(f"#row-{alert_id}.closed").wait_for()

@@ -1,6 +1,6 @@
 /** What happened, where, how long ago, what to press next; the picture; the last hour. */
 import { signal, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { Badge } from "../alerts/badge";
 import { acknowledge, dispose, outcomes } from "../alerts/commands";
 import { age_s, outcomeWords, stateWords, what } from "../alerts/list";
@@ -170,7 +170,8 @@ function sentence(alert: Alert): string {
 /** Digits act only while this group has the focus (console.md 3.1 rule 3). */
 function Causes() {
   const group = useRef<HTMLFieldSetElement>(null);
-  useEffect(() => group.current?.querySelector("button")?.focus(), []);
+  // Not after the next paint: on a busy screen a digit typed right after F6 would go nowhere.
+  useLayoutEffect(() => group.current?.querySelector("button")?.focus(), []);
   return (
     <fieldset
       ref={group}
