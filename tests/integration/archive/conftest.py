@@ -28,6 +28,7 @@ from services.runtime.settings import IdentitySettings, ListenSettings, OpsSetti
 from tests.unit.archive.film import START_US, fragment_record, make_film
 
 JURISDICTION = "mapo"
+WAIT_S = 30.0
 
 
 @dataclass
@@ -50,23 +51,21 @@ class Archive:
             return answer.status, answer.headers, await answer.read()
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        """Turn the clock until something holds."""
-        for _ in range(400):
-            if await condition():
-                return
-            await self.clock.advance(0.25)
-            await asyncio.to_thread(lambda: None)
-        raise AssertionError("it did not come about")
+        """Turn the clock until something holds; the deadline is real, since threads and the disk take real time."""
+        async with asyncio.timeout(WAIT_S):
+            while not await condition():
+                await self.clock.advance(0.25)
+                await asyncio.to_thread(lambda: None)
 
     async def read_up_to(self, end_us: int, path: str) -> Timeline:
         """Ask for a timeline, the clock standing still, until its footage ends at `end_us`."""
-        for _ in range(400):
-            _, _, body = await self.get(path)
-            answer = msgspec.json.decode(body, type=Timeline)
-            if any(item.state in ("open", "recorded") and item.to_us == end_us for item in answer.items):
-                return answer
-            await asyncio.to_thread(lambda: None)
-        raise AssertionError("it was not read")
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                _, _, body = await self.get(path)
+                answer = msgspec.json.decode(body, type=Timeline)
+                if any(item.state in ("open", "recorded") and item.to_us == end_us for item in answer.items):
+                    return answer
+                await asyncio.to_thread(lambda: None)
 
 
 @dataclass
