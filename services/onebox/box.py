@@ -11,13 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import IO, Final, Self, TypeVar
 
-import msgspec
-
 from services.onebox import endpoints as addresses
 from services.onebox import health, lock
 from services.onebox.broker_topics import prepare_topics
-from services.onebox.disk import Disk, measure, refuse_small, reserve_bytes, statement
-from services.onebox.durable import write_atomically
+from services.onebox.disk import Disk, first_plan, measure, reserve_bytes, statement, warning
 from services.onebox.endpoints import Endpoints, Source
 from services.onebox.layout import KAFKA_PORTS, Layout, PortChoice, wanted_ports
 from services.onebox.local_kafka import LocalKafka
@@ -116,17 +113,18 @@ class OneBox:
         """Start everything; a failure leaves nothing running once `stop` was called.
 
         Raises:
-            SettingsError: another `up` has this directory, a port is taken, the disk is too small.
+            SettingsError: another `up` has this directory, a port is taken, the disk is too small for a first start.
             RetryLater: Kafka could not be fetched or started.
         """
         self._lock = lock.take(self.layout.lock)
         self.layout.endpoints.unlink(missing_ok=True)
         disk = measure(self.layout.root)
-        planned = self._planned_disk(disk)
-        refuse_small(disk)
+        planned = first_plan(self.layout.disk_plan, disk)
         self._held = reserve(wanted_ports(self._choice))
         make_folders(self.layout)
         self._say(statement(disk, planned, with_kafka=self._given_kafka is None))
+        if (low := warning(disk)) is not None:
+            self._say(low)
         self._say("Kafka starts")
         for program in self._beside:
             await self._start_program(program)  # their interpreters start while the JVM does
@@ -239,14 +237,6 @@ class OneBox:
         for watched in self._watched.values():
             if watched.child is not None:
                 watched.child.signal(signal.SIGKILL)
-
-    def _planned_disk(self, disk: Disk) -> Disk:
-        """Return what was free at the first start: topics keep the sizes they were made with."""
-        try:
-            return msgspec.json.decode(self.layout.disk_plan.read_bytes(), type=Disk)
-        except (OSError, msgspec.DecodeError):
-            write_atomically(self.layout.disk_plan, msgspec.json.encode(disk))
-            return disk
 
     async def _start_kafka(self) -> None:
         if self._given_kafka is not None:
