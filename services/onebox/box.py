@@ -84,7 +84,7 @@ class OneBox:
         self._watched: dict[str, Watched] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._alive: asyncio.Task[None] | None = None
-        self._is_ready = False
+        self._published = addresses.Published(self.layout.endpoints, self.endpoints, clock=clock, say=say)
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -117,7 +117,7 @@ class OneBox:
             RetryLater: Kafka could not be fetched or started.
         """
         self._lock = lock.take(self.layout.lock)
-        self.layout.endpoints.unlink(missing_ok=True)
+        self._published.close()
         disk = measure(self.layout.root)
         planned = first_plan(self.layout.disk_plan, disk)
         self._held = reserve(wanted_ports(self._choice))
@@ -154,8 +154,8 @@ class OneBox:
             watched.settled = True
         self._say(f"the console serves: http://{LOOPBACK}:{self.ports['gateway']}/")
         await self._wait_recording()
-        self._is_ready = True
-        self.publish()
+        self._published.open()
+        self._tasks.append(asyncio.create_task(self._published.keep(), name="endpoints"))
         alive = health.watch_alive(self._ops_ports(), clock=self._clock, stuck=self._kill_stuck)
         self._alive = asyncio.create_task(alive, name="alive")
         self._tasks.append(self._alive)
@@ -177,7 +177,7 @@ class OneBox:
         A camera that went first would be a device that failed.
         """
         if self._lock is not None:
-            self.layout.endpoints.unlink(missing_ok=True)
+            self._published.close()
         if self._alive is not None:
             self._alive.cancel()  # who is asked to stop soon says nothing more, and does not stand still
         beside = {program.name for program in self._beside}
@@ -226,11 +226,6 @@ class OneBox:
             processes=self.processes,
             recording_since_us=self.recording_since_us,
         )
-
-    def publish(self) -> None:
-        """Write `endpoints.json` as things are now; before all is ready nobody shall find it."""
-        if self._is_ready:
-            addresses.write(self.layout.endpoints, self.endpoints())
 
     def kill(self) -> None:
         """Kill every child at once; for the second Ctrl-C."""
@@ -283,7 +278,7 @@ class OneBox:
         await self._watch(program.name, start)
 
     async def _watch(self, name: str, start: Callable[[], Awaitable[Child]]) -> None:
-        watched = Watched(name, start, clock=self._clock, say=self._say, changed=self.publish)
+        watched = Watched(name, start, clock=self._clock, say=self._say, changed=self._published.write)
         await watched.start()
         self._watched[name] = watched
         self._tasks.append(asyncio.create_task(watched.keep(), name=name))

@@ -106,6 +106,20 @@ async def test_a_killed_process_is_started_again_and_its_new_id_written(up: Up, 
     assert {name: after.processes[name] for name in others} == {name: before.processes[name] for name in others}
 
 
+async def test_addresses_that_cannot_be_written_take_nothing_down_and_are_written_once_they_can(up: Up) -> None:
+    before = await up.until(lambda _: True)
+    in_the_way = up.layout.endpoints.with_name(".endpoints.json.new")
+    in_the_way.mkdir()
+    os.kill(before.processes["ingest"], signal.SIGKILL)
+    await until_gone([before.processes["ingest"]])
+    assert up.process.stdout is not None
+    while "was not written" not in await asyncio.to_thread(up.process.stdout.readline):
+        assert up.process.poll() is None
+    in_the_way.rmdir()
+    after = await up.until(lambda found: found.processes["ingest"] != before.processes["ingest"])
+    assert after.processes["kafka"] == before.processes["kafka"]
+
+
 async def test_ctrl_c_stops_everything_and_takes_the_addresses_away(up: Up) -> None:
     found = await up.until(lambda _: True)
     up.process.send_signal(signal.SIGINT)
