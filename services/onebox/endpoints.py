@@ -11,10 +11,12 @@ from services.contracts.device import Device
 from services.onebox.durable import reason, write_atomically
 from services.runtime.clock import Clock
 from services.runtime.errors import RetryLater, SettingsError
-from services.runtime.identity import Role
+from services.runtime.identity import DEMO_EXPIRY_S, Role
 from services.runtime.settings import SecretStore
 
 AGAIN_S: Final = 15.0
+FRESH_S: Final = DEMO_EXPIRY_S / 3
+"""After that new tokens are written: whoever reads the file has eight hours with them."""
 Source = Literal["simulated", "clip", "camera"]
 
 
@@ -82,7 +84,7 @@ class Published:
         self._clock = clock
         self._say = say
         self._is_open = False
-        self._is_due = False
+        self._due_us = 0
 
     def open(self) -> None:
         self._is_open = True
@@ -99,16 +101,16 @@ class Published:
         try:
             content = msgspec.json.format(msgspec.json.encode(self._content()), indent=2)
             write_atomically(self._path, content + b"\n", mode=0o600)
-            self._is_due = False
+            self._due_us = self._clock.now_us() + round(FRESH_S * 1e6)
         except (OSError, SettingsError) as error:
-            self._is_due = True
+            self._due_us = 0
             self._say(f"{self._path} was not written, tried again in {AGAIN_S:.0f} s: {reason(error)}")
 
     async def keep(self) -> None:
-        """Write what is due; runs until cancelled."""
+        """Write again what failed, or whose tokens are no longer fresh; runs until cancelled."""
         while True:
             await self._clock.sleep(AGAIN_S)
-            if self._is_due:
+            if self._clock.now_us() >= self._due_us:
                 self.write()
 
 
