@@ -156,7 +156,9 @@ class OneBox:
         await self._wait_recording()
         self._published.open()
         self._tasks.append(asyncio.create_task(self._published.keep(), name="endpoints"))
-        alive = health.watch_alive(self._ops_ports(), clock=self._clock, stuck=self._kill_stuck)
+        alive = health.watch_alive(
+            self._ops_ports(), pids=lambda: self.processes, clock=self._clock, stuck=self._kill_stuck
+        )
         self._alive = asyncio.create_task(alive, name="alive")
         self._tasks.append(self._alive)
 
