@@ -1,7 +1,8 @@
 """How one box shares out a disk: stated before start, and kept. Pure, but for `measure` and `first_plan`.
 
 The broker must never meet a full disk: it would stop, and the alarms with it. So its topics get
-fixed sizes, a reserve is kept free of video, and everything between is footage.
+fixed sizes, a reserve is kept free of video, and everything between is footage. State alone, in compacted
+topics, has no fixed size: it is kept small, and the reserve is there for it.
 
 The reserve is max(2 GiB, 5 % of the file system), but on a disk below 3 GiB two thirds of it, so
 that a small disk still records something.
@@ -39,6 +40,7 @@ LOGS_BYTES: Final = 5 * 8 * MIB
 
 _VIDEO_PARTITIONS: Final = ONE_BOX_PARTITIONS
 _RECORD_PARTITIONS: Final = ONE_BOX_PARTITIONS * (len(TOPICS) - 1)
+_STATE_PARTITIONS: Final = ONE_BOX_PARTITIONS * sum(topic.compacted for topic in TOPICS)
 _DEAD_LETTER_PARTITIONS: Final = DEAD_LETTER_PARTITIONS * len(TOPICS)
 
 
@@ -66,9 +68,18 @@ class BrokerShare:
 
     @property
     def records_bytes_max(self) -> int:
-        """Return what everything else takes at most, if every partition were full."""
-        records = _RECORD_PARTITIONS * (self.records_partition_bytes + self.records_segment_bytes)
+        """Return what all else with a limit takes at most, if every partition were full; state has none."""
+        records = (_RECORD_PARTITIONS - _STATE_PARTITIONS) * self._records_partition_bytes_max
         return records + _DEAD_LETTER_PARTITIONS * 2 * DEAD_LETTER_BYTES + BROKER_OWN_BYTES
+
+    @property
+    def state_bytes_planned(self) -> int:
+        """Return the share of compacted topics, for which Kafka knows no limit in bytes (docs/decisions/0007)."""
+        return _STATE_PARTITIONS * self._records_partition_bytes_max
+
+    @property
+    def _records_partition_bytes_max(self) -> int:
+        return self.records_partition_bytes + self.records_segment_bytes
 
 
 def measure(directory: Path) -> Disk:
@@ -144,7 +155,8 @@ def statement(disk: Disk, planned: Disk, *, with_kafka: bool) -> str:
     kept = reserve_bytes(disk.size_bytes)
     kafka = (
         f"Kafka at most {_gib(share.video_bytes_max + share.records_bytes_max)} "
-        f"(video {_gib(share.video_bytes_max)}, records {_gib(share.records_bytes_max)}), "
+        f"(video {_gib(share.video_bytes_max)}, records {_gib(share.records_bytes_max)}) and, planned with "
+        f"{_gib(share.state_bytes_planned)} but without a limit, the state of devices, cameras and alerts; "
         if with_kafka
         else ""
     )
