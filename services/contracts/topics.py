@@ -22,7 +22,8 @@ from services.contracts.stream import PictureHealth, StreamState
 
 Party = Literal["registry", "ingest", "alerting", "gateway", "archive", "outcome-watch"]
 
-HOUR_MS: Final = 3_600_000
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -76,6 +77,8 @@ class Topic:
         }
         if self is VIDEO:
             return settings | {"flush.ms": "1000", "retention.bytes": str(video_partition_bytes)}
+        if self.compacted:
+            settings["min.compaction.lag.ms"] = str(MINUTE_MS)  # docs/decisions/0007
         return settings | {"flush.messages": "1"}
 
 

@@ -11,13 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import IO, Final, Self, TypeVar
 
-import msgspec
-
 from services.onebox import endpoints as addresses
 from services.onebox import health, lock
 from services.onebox.broker_topics import prepare_topics
-from services.onebox.disk import Disk, measure, refuse_small, reserve_bytes, statement
-from services.onebox.durable import write_atomically
+from services.onebox.disk import Disk, first_plan, measure, reserve_bytes, statement, warning
 from services.onebox.endpoints import Endpoints, Source
 from services.onebox.layout import KAFKA_PORTS, Layout, PortChoice, wanted_ports
 from services.onebox.local_kafka import LocalKafka
@@ -87,7 +84,7 @@ class OneBox:
         self._watched: dict[str, Watched] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._alive: asyncio.Task[None] | None = None
-        self._is_ready = False
+        self._published = addresses.Published(self.layout.endpoints, self.endpoints, clock=clock, say=say)
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -116,17 +113,18 @@ class OneBox:
         """Start everything; a failure leaves nothing running once `stop` was called.
 
         Raises:
-            SettingsError: another `up` has this directory, a port is taken, the disk is too small.
+            SettingsError: another `up` has this directory, a port is taken, the disk is too small for a first start.
             RetryLater: Kafka could not be fetched or started.
         """
         self._lock = lock.take(self.layout.lock)
-        self.layout.endpoints.unlink(missing_ok=True)
+        self._published.close()
         disk = measure(self.layout.root)
-        planned = self._planned_disk(disk)
-        refuse_small(disk)
+        planned = first_plan(self.layout.disk_plan, disk)
         self._held = reserve(wanted_ports(self._choice))
         make_folders(self.layout)
         self._say(statement(disk, planned, with_kafka=self._given_kafka is None))
+        if (low := warning(disk)) is not None:
+            self._say(low)
         self._say("Kafka starts")
         for program in self._beside:
             await self._start_program(program)  # their interpreters start while the JVM does
@@ -156,9 +154,11 @@ class OneBox:
             watched.settled = True
         self._say(f"the console serves: http://{LOOPBACK}:{self.ports['gateway']}/")
         await self._wait_recording()
-        self._is_ready = True
-        self.publish()
-        alive = health.watch_alive(self._ops_ports(), clock=self._clock, stuck=self._kill_stuck)
+        self._published.open()
+        self._tasks.append(asyncio.create_task(self._published.keep(), name="endpoints"))
+        alive = health.watch_alive(
+            self._ops_ports(), pids=lambda: self.processes, clock=self._clock, stuck=self._kill_stuck
+        )
         self._alive = asyncio.create_task(alive, name="alive")
         self._tasks.append(self._alive)
 
@@ -179,7 +179,7 @@ class OneBox:
         A camera that went first would be a device that failed.
         """
         if self._lock is not None:
-            self.layout.endpoints.unlink(missing_ok=True)
+            self._published.close()
         if self._alive is not None:
             self._alive.cancel()  # who is asked to stop soon says nothing more, and does not stand still
         beside = {program.name for program in self._beside}
@@ -229,24 +229,11 @@ class OneBox:
             recording_since_us=self.recording_since_us,
         )
 
-    def publish(self) -> None:
-        """Write `endpoints.json` as things are now; before all is ready nobody shall find it."""
-        if self._is_ready:
-            addresses.write(self.layout.endpoints, self.endpoints())
-
     def kill(self) -> None:
         """Kill every child at once; for the second Ctrl-C."""
         for watched in self._watched.values():
             if watched.child is not None:
                 watched.child.signal(signal.SIGKILL)
-
-    def _planned_disk(self, disk: Disk) -> Disk:
-        """Return what was free at the first start: topics keep the sizes they were made with."""
-        try:
-            return msgspec.json.decode(self.layout.disk_plan.read_bytes(), type=Disk)
-        except (OSError, msgspec.DecodeError):
-            write_atomically(self.layout.disk_plan, msgspec.json.encode(disk))
-            return disk
 
     async def _start_kafka(self) -> None:
         if self._given_kafka is not None:
@@ -293,7 +280,7 @@ class OneBox:
         await self._watch(program.name, start)
 
     async def _watch(self, name: str, start: Callable[[], Awaitable[Child]]) -> None:
-        watched = Watched(name, start, clock=self._clock, say=self._say, changed=self.publish)
+        watched = Watched(name, start, clock=self._clock, say=self._say, changed=self._published.write)
         await watched.start()
         self._watched[name] = watched
         self._tasks.append(asyncio.create_task(watched.keep(), name=name))

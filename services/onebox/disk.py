@@ -1,7 +1,8 @@
-"""How one box shares out a disk: stated before start, and kept. Pure, but for `measure`.
+"""How one box shares out a disk: stated before start, and kept. Pure, but for `measure` and `first_plan`.
 
 The broker must never meet a full disk: it would stop, and the alarms with it. So its topics get
-fixed sizes, a reserve is kept free of video, and everything between is footage.
+fixed sizes, a reserve is kept free of video, and everything between is footage. State alone, in compacted
+topics, has no fixed size: it is kept small, and the reserve is there for it.
 
 The reserve is max(2 GiB, 5 % of the file system), but on a disk below 3 GiB two thirds of it, so
 that a small disk still records something.
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from services.contracts.topics import DEAD_LETTER_PARTITIONS, MIB, ONE_BOX_PARTITIONS, TOPICS
+from services.onebox.durable import write_atomically
 from services.runtime.errors import SettingsError
 
 GIB: Final = 1024 * MIB
@@ -36,6 +40,7 @@ LOGS_BYTES: Final = 5 * 8 * MIB
 
 _VIDEO_PARTITIONS: Final = ONE_BOX_PARTITIONS
 _RECORD_PARTITIONS: Final = ONE_BOX_PARTITIONS * (len(TOPICS) - 1)
+_STATE_PARTITIONS: Final = ONE_BOX_PARTITIONS * sum(topic.compacted for topic in TOPICS)
 _DEAD_LETTER_PARTITIONS: Final = DEAD_LETTER_PARTITIONS * len(TOPICS)
 
 
@@ -63,9 +68,18 @@ class BrokerShare:
 
     @property
     def records_bytes_max(self) -> int:
-        """Return what everything else takes at most, if every partition were full."""
-        records = _RECORD_PARTITIONS * (self.records_partition_bytes + self.records_segment_bytes)
+        """Return what all else with a limit takes at most, if every partition were full; state has none."""
+        records = (_RECORD_PARTITIONS - _STATE_PARTITIONS) * self._records_partition_bytes_max
         return records + _DEAD_LETTER_PARTITIONS * 2 * DEAD_LETTER_BYTES + BROKER_OWN_BYTES
+
+    @property
+    def state_bytes_planned(self) -> int:
+        """Return the share of compacted topics, for which Kafka knows no limit in bytes (docs/decisions/0007)."""
+        return _STATE_PARTITIONS * self._records_partition_bytes_max
+
+    @property
+    def _records_partition_bytes_max(self) -> int:
+        return self.records_partition_bytes + self.records_segment_bytes
 
 
 def measure(directory: Path) -> Disk:
@@ -84,7 +98,7 @@ def broker_share(free_bytes: int) -> BrokerShare:
     """Return sizes with which `video` takes at most a tenth of the free disk, and all records another.
 
     Below the smallest segments that Kafka takes, 64 MiB of video and 360 MiB of records, the shares
-    are larger than that: `refuse_small` does not let it begin.
+    are larger than that: `first_plan` does not let it begin.
     """
     video = min(int(free_bytes * VIDEO_SHARE), VIDEO_BYTES_MAX) // _VIDEO_PARTITIONS
     video_segment = _segment_bytes(video, VIDEO_SEGMENT_BYTES_MIN)
@@ -103,17 +117,36 @@ def _segment_bytes(partition_bytes: int, segment_bytes_min: int) -> int:
     return max(segment_bytes_min, min(SEGMENT_BYTES_MAX, partition_bytes // 3 // MIB * MIB))
 
 
-def refuse_small(disk: Disk) -> None:
-    """Refuse a disk on which the broker could not even keep its records.
+def first_plan(file: Path, disk: Disk) -> Disk:
+    """Return the disk as it was at the first start, by which the topics were made; the first start writes it.
+
+    Later starts are not refused for want of room: bells need little, and video yields by its reserve.
 
     Raises:
-        SettingsError: says how much is free and how much is needed.
+        SettingsError: a first start on a disk where the broker could not even keep its records.
     """
+    if file.exists():
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Disk)
+        except msgspec.DecodeError:
+            return disk  # the topics are there: only the statement is made of it
     if disk.free_bytes < FREE_BYTES_MIN:
         raise SettingsError(
             f"only {_gib(disk.free_bytes)} are free and {_gib(FREE_BYTES_MIN)} are needed to begin; "
             f"cure: free some, or give another directory with --data"
         )
+    write_atomically(file, msgspec.json.encode(disk))
+    return disk
+
+
+def warning(disk: Disk) -> str | None:
+    """Return what a later start says of a disk on which no first one would begin."""
+    if disk.free_bytes >= FREE_BYTES_MIN:
+        return None
+    return (
+        f"only {_gib(disk.free_bytes)} of the disk are free: bells and alarms go on, video yields to them; "
+        f"cure: free some, {_gib(FREE_BYTES_MIN)} or more"
+    )
 
 
 def statement(disk: Disk, planned: Disk, *, with_kafka: bool) -> str:
@@ -122,7 +155,8 @@ def statement(disk: Disk, planned: Disk, *, with_kafka: bool) -> str:
     kept = reserve_bytes(disk.size_bytes)
     kafka = (
         f"Kafka at most {_gib(share.video_bytes_max + share.records_bytes_max)} "
-        f"(video {_gib(share.video_bytes_max)}, records {_gib(share.records_bytes_max)}), "
+        f"(video {_gib(share.video_bytes_max)}, records {_gib(share.records_bytes_max)}) and, planned with "
+        f"{_gib(share.state_bytes_planned)} but without a limit, the state of devices, cameras and alerts; "
         if with_kafka
         else ""
     )

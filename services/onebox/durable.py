@@ -1,6 +1,7 @@
 """Files that must outlive a power cut."""
 
 import os
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 
 
@@ -23,6 +24,12 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         os.fsync(opened.fileno())
     beside.replace(path)
     _sync(path.parent)
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, a full disk with its cure: our own errors name theirs."""
+    is_full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
+    return f"{error}; cure: free some of the disk" if is_full else str(error)
 
 
 def _sync(path: Path) -> None:

@@ -1,18 +1,22 @@
 """`DIR/endpoints.json`: every address of a running box, for scripts and tests. It holds tokens: mode 0600."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
 
 from services.contracts.device import Device
-from services.onebox.durable import write_atomically
+from services.onebox.durable import reason, write_atomically
+from services.runtime.clock import Clock
 from services.runtime.errors import RetryLater, SettingsError
-from services.runtime.identity import Role
+from services.runtime.identity import DEMO_EXPIRY_S, Role
 from services.runtime.settings import SecretStore
 
+AGAIN_S: Final = 15.0
+FRESH_S: Final = DEMO_EXPIRY_S / 3
+"""After that new tokens are written: whoever reads the file has eight hours with them."""
 Source = Literal["simulated", "clip", "camera"]
 
 
@@ -69,9 +73,45 @@ def _token(ref: str | None, secrets: SecretStore) -> str:
         return ""  # the device door says so to the bell; here it only means that we cannot press it
 
 
-def write(path: Path, endpoints: Endpoints) -> None:
-    """Replace the file whole."""
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(endpoints), indent=2) + b"\n", mode=0o600)
+class Published:
+    """The file, there while everything is: opened once all is ready, closed before the first thing stops."""
+
+    def __init__(
+        self, path: Path, content: Callable[[], Endpoints], *, clock: Clock, say: Callable[[str], None]
+    ) -> None:
+        self._path = path
+        self._content = content
+        self._clock = clock
+        self._say = say
+        self._is_open = False
+        self._due_us = 0
+
+    def open(self) -> None:
+        self._is_open = True
+        self.write()
+
+    def close(self) -> None:
+        self._is_open = False
+        self._path.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """Replace the file whole while it is open; a failure is said, and `keep` tries again."""
+        if not self._is_open:
+            return
+        try:
+            content = msgspec.json.format(msgspec.json.encode(self._content()), indent=2)
+            write_atomically(self._path, content + b"\n", mode=0o600)
+            self._due_us = self._clock.now_us() + round(FRESH_S * 1e6)
+        except (OSError, SettingsError) as error:
+            self._due_us = 0
+            self._say(f"{self._path} was not written, tried again in {AGAIN_S:.0f} s: {reason(error)}")
+
+    async def keep(self) -> None:
+        """Write again what failed, or whose tokens are no longer fresh; runs until cancelled."""
+        while True:
+            await self._clock.sleep(AGAIN_S)
+            if self._clock.now_us() >= self._due_us:
+                self.write()
 
 
 def read(path: Path) -> Endpoints:

@@ -82,19 +82,27 @@ async def wait_recording(
 
 
 async def watch_alive(
-    ops_ports: Mapping[str, int], *, clock: Clock, stuck: Callable[[str, str], Awaitable[None] | None]
+    ops_ports: Mapping[str, int],
+    *,
+    pids: Callable[[], Mapping[str, int]],
+    clock: Clock,
+    stuck: Callable[[str, str], Awaitable[None] | None],
 ) -> None:
     """Call `stuck` for a service that did not say it is alive three times in a row.
 
-    It is given what the service said last. Runs until cancelled.
+    It is given what the service said last. A process that was started anew has all its time again: `pids`
+    gives the process ids of now. Runs until cancelled.
     """
     misses = dict.fromkeys(ops_ports, 0)
+    now = pids()
     async with _session() as session:
         while True:
             await clock.sleep(ALIVE_EVERY_S)
             statuses = await asyncio.gather(*(_ask(session, port, "healthz") for port in ops_ports.values()))
+            before, now = now, pids()
             for name, (status, said) in zip(ops_ports, statuses, strict=True):
-                misses[name] = 0 if status == 200 else misses[name] + 1
+                is_new = now.get(name) != before.get(name)
+                misses[name] = 0 if status == 200 or is_new else misses[name] + 1
                 if misses[name] >= ALIVE_MISSES_MAX:
                     misses[name] = 0
                     if (waiting := stuck(name, said[:REASON_MAX] or "no answer")) is not None:

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from services.onebox.durable import reason
 from services.onebox.processes import Child
 from services.runtime.clock import Clock
-from services.runtime.errors import RetryLater
+from services.runtime.errors import RetryLater, SettingsError
 
 FIRST_PAUSE_S: Final = 0.2
 PAUSE_S_MAX: Final = 15.0
@@ -81,8 +82,9 @@ class Watched:
             return
         try:
             self.child = await self._start()
-        except RetryLater as error:
-            self._say(f"{self.name} did not start: {error}")
+        except (RetryLater, SettingsError, OSError) as error:
+            # A jar that was damaged, a disk that is full: the others go on, and this one when that is mended.
+            self._say(f"{self.name} did not start: {reason(error)}")
             return
         self.restarts += 1
         self._changed()

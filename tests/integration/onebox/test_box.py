@@ -14,6 +14,7 @@ from services.onebox import box as box_module
 from services.onebox import endpoints
 from services.onebox.box import OneBox
 from services.onebox.broker_topics import prepare_topics
+from services.onebox.disk import GIB, Disk
 from services.onebox.endpoints import Endpoints
 from services.onebox.layout import Layout
 from services.onebox.ports import reserve
@@ -21,6 +22,7 @@ from services.onebox.programs import Program
 from services.runtime.clock import SystemClock
 from services.runtime.errors import SettingsError
 from services.runtime.kafka_port import Kafka
+from tests.integration.onebox.run_box import stubs
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -105,6 +107,20 @@ async def test_a_killed_process_is_started_again_and_its_new_id_written(up: Up, 
     assert {name: after.processes[name] for name in others} == {name: before.processes[name] for name in others}
 
 
+async def test_addresses_that_cannot_be_written_take_nothing_down_and_are_written_once_they_can(up: Up) -> None:
+    before = await up.until(lambda _: True)
+    in_the_way = up.layout.endpoints.with_name(".endpoints.json.new")
+    in_the_way.mkdir()
+    os.kill(before.processes["ingest"], signal.SIGKILL)
+    await until_gone([before.processes["ingest"]])
+    assert up.process.stdout is not None
+    while "was not written" not in await asyncio.to_thread(up.process.stdout.readline):
+        assert up.process.poll() is None
+    in_the_way.rmdir()
+    after = await up.until(lambda found: found.processes["ingest"] != before.processes["ingest"])
+    assert after.processes["kafka"] == before.processes["kafka"]
+
+
 async def test_ctrl_c_stops_everything_and_takes_the_addresses_away(up: Up) -> None:
     found = await up.until(lambda _: True)
     up.process.send_signal(signal.SIGINT)
@@ -136,6 +152,19 @@ async def test_a_second_up_on_the_directory_is_refused_and_the_first_goes_on(up:
     assert f"process id {up.process.pid}" in output
     assert all(runs(pid) for pid in found.processes.values())
     assert up.layout.endpoints.exists()
+
+
+async def test_a_box_comes_back_on_a_disk_that_other_files_have_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less is free than a first start takes."""
+    said: list[str] = []
+    async with OneBox(tmp_path / "data", ports="free", services=stubs, clock=SystemClock(), say=said.append):
+        pass
+    monkeypatch.setattr(box_module, "measure", lambda _: Disk(size_bytes=40 * GIB, free_bytes=GIB // 2))
+    async with OneBox(tmp_path / "data", ports="free", services=stubs, clock=SystemClock(), say=said.append) as again:
+        assert again.processes.keys() == {"kafka", "ingest", "archive"}
+    assert any(line.startswith("only 512 MiB of the disk are free") for line in said)
 
 
 async def test_a_simulator_listens_before_the_city_is_registered_and_ends_after_the_services(

@@ -1,7 +1,8 @@
 """Whom a start waits for, and how long."""
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from services.onebox import health
 from services.onebox.ports import LOOPBACK
-from services.runtime.clock import SystemClock
+from services.runtime.clock import FakeClock, SystemClock
 from services.runtime.errors import RetryLater
 
 CLOCK = SystemClock()
@@ -58,6 +59,49 @@ async def test_a_camera_records_once_its_key_picture_was_seen_and_claimed(ingest
 async def test_a_camera_that_does_not_record_in_time_is_named(ingest: Ingest) -> None:
     ingest.answers = [[camera("cam-1", "recording", 7), camera("cam-2", "offline", None)]]
     assert await health.wait_recording(ingest.port, ["cam-1", "cam-2"], clock=CLOCK, timeout_s=0) == {"cam-2"}
+
+
+class Rounds(FakeClock):
+    """A clock whose every sleep is over at once, and is counted; cancels who would sleep once more."""
+
+    def __init__(self, rounds_max: int) -> None:
+        super().__init__()
+        self.done = 0
+        self._rounds_max = rounds_max
+
+    async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - however long
+        self.done += 1
+        if self.done > self._rounds_max:
+            raise asyncio.CancelledError
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Give a port at which nobody answers."""
+    with socket.socket() as held:
+        held.bind((LOOPBACK, 0))
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("restarted_before", "stuck_at"),
+    [(None, [3]), (3, [6])],
+    ids=["the same process", "started anew after two misses"],
+)
+async def test_a_process_stands_still_after_three_misses_of_its_own(
+    silent_port: int, restarted_before: int | None, stuck_at: list[int]
+) -> None:
+    clock = Rounds(stuck_at[-1])
+    stuck: list[int] = []
+
+    def pids() -> dict[str, int]:
+        return {"ingest": 1 if restarted_before is None or clock.done < restarted_before else 2}
+
+    with pytest.raises(asyncio.CancelledError):
+        await health.watch_alive(
+            {"ingest": silent_port}, pids=pids, clock=clock, stuck=lambda *_: stuck.append(clock.done)
+        )
+    assert stuck == stuck_at
 
 
 async def test_a_program_that_only_holds_its_port_does_not_listen(ingest: Ingest) -> None:
