@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.onebox.box import OneBox
+from services.onebox.durable import reason
 from services.onebox.endpoints import Endpoints
 from services.onebox.layout import PortChoice
 from services.runtime.clock import SystemClock
@@ -38,14 +39,14 @@ def run_box(box: OneBox, console: Console, *, then: Then | None = None) -> int:
     except SettingsError as error:
         tell_error(error)
         return 2
-    except RetryLater as error:
+    except (RetryLater, OSError) as error:
         tell_error(error)
         return 1
 
 
 def tell_error(error: Exception) -> None:
     """Say on stderr what is wrong and what cures it."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(reason(error), style="red", markup=False)
 
 
 async def _run_box(box: OneBox, console: Console, then: Then | None) -> int:
