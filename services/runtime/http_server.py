@@ -98,7 +98,7 @@ def make_app(
     may call, each with its port; never derived from `Host` (console.md 5.5).
     """
     app = web.Application(
-        middlewares=[_observe(clock), _answer_errors, _check_caller(identity, origins)],
+        middlewares=[_observe(clock), _answer_errors, _cut_off_begun, _check_caller(identity, origins)],
         client_max_size=body_bytes_max,
     )
     app.on_response_prepare.append(_add_headers)
@@ -270,10 +270,24 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         # A request is a loop we own: our mistake fails this answer, not the others.
         log.exception("http.request_failed", request_id=request[RequestIdKey])
-        if AnsweringKey in request:
-            raise  # headers are out: aiohttp can only close the connection
         detail = f"our mistake; the log tells more under request id {request[RequestIdKey]}"
         return _problem(500, Problem(error="internal", detail=detail))
+
+
+@web.middleware
+async def _cut_off_begun(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """End the connection where an answer fails after it began: a Problem written now would stand inside its body."""
+    try:
+        return await handler(request)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        if AnsweringKey not in request:
+            raise
+        log.warning("http.answer_cut_off", kind=type(error).__name__, request_id=request[RequestIdKey])
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError("an answer failed after it had begun") from error
 
 
 def _check_caller(identity: Identity | None, origins: Collection[str]) -> Middleware:

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,23 @@ async def test_a_public_page_comes_up_with_a_stale_cookie(door: Opened) -> None:
         assert (await here.ask("GET", "/page", headers={"Cookie": f"{SESSION_COOKIE}=stale"}))[0] == 200
 
 
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect without a client that would hide what stands on the wire."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes next, at the latest when the connection has ended."""
+    with suppress(ConnectionResetError):
+        return await reader.read(4096)
+    return b""
+
+
 # --- origin -----------------------------------------------------------------------------------
 
 
@@ -294,6 +311,26 @@ async def test_an_answer_that_broke_half_way_is_cut_off(door: Opened) -> None:
     async with door as here:
         with pytest.raises(aiohttp.ClientError):
             await here.ask("GET", "/sent", headers=here.bearer())
+
+
+@pytest.mark.parametrize("how", FAILURES)
+async def test_an_answer_that_has_begun_is_cut_off_by_any_error_and_nothing_is_written_into_it(how: str) -> None:
+    first_part_came = asyncio.Event()
+
+    async def footage(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"footage")
+        await first_part_came.wait()
+        raise FAILURES[how]
+
+    app = make_app(identity=None, clock=FakeClock())
+    app.router.add_get("/footage", footage)
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(10), connected(port) as (reader, writer):
+        writer.write(b"GET /footage HTTP/1.1\r\nHost: here\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\nfootage")
+        first_part_came.set()
+        assert await rest_of(reader) == b""
 
 
 async def test_a_caller_who_stops_reading_is_cut_off_and_the_handler_ends(monkeypatch: pytest.MonkeyPatch) -> None:
