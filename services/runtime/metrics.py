@@ -38,6 +38,11 @@ HTTP_REQUEST_SECONDS: Final = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
     registry=REGISTRY,
 )
+HTTP_CONNECTIONS_REFUSED_TOTAL: Final = Counter(
+    "safealley_http_connections_refused_total",
+    "Connections ended at once: their server had as many as it may have.",
+    registry=REGISTRY,
+)
 
 
 def version() -> str:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -40,6 +41,7 @@ from services.runtime.http_server import (
     set_session,
 )
 from services.runtime.identity import DemoIssuer, Identity
+from services.runtime.metrics import REGISTRY
 from services.runtime.settings import IdentitySettings, ListenSettings
 
 ORIGIN = "http://127.0.0.1:8080"
@@ -354,6 +356,73 @@ async def test_a_caller_who_stops_reading_is_cut_off_and_the_handler_ends(monkey
             deaf.sendall(b"GET /endless HTTP/1.1\r\nHost: here\r\n\r\n")
             async with asyncio.timeout(10):
                 assert issubclass(await ended, ConnectionError)
+
+
+# --- connections --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /note HTT", b"GET /note HTTP/1.1\r\nHost: here\r\n", b"GET /note HTTP/1.1\r\nHost: here\r\n\r\n"],
+    ids=["nothing", "half a line", "half a head", "one request"],
+)
+async def test_a_connection_that_brings_no_further_request_is_ended(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "IDLE_S", 0.1)
+    app = make_app(identity=None, clock=FakeClock())
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(5), connected(port) as (reader, writer):
+        writer.write(sent)
+        answer = await reader.read()
+    assert answer[:12] == (b"HTTP/1.1 404" if sent.endswith(b"\r\n\r\n") else b"")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "BODY_S", 0.1)
+    app = make_app(identity=None, clock=FakeClock())
+    add_routes(app)
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(5), connected(port) as (reader, writer):
+        writer.write(b"POST /note HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+
+
+async def test_connections_beyond_the_bound_are_ended_and_counted_until_one_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_server, "connections_max", lambda: 2)
+    refused_before = refused_connections()
+    app = make_app(identity=None, clock=FakeClock())
+    add_routes(app)
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(5), connected(port) as first:
+        assert await probed(*first)
+        async with connected(port) as second:
+            assert await probed(*second)
+            assert not await served(port)
+        assert refused_connections() == refused_before + 1
+        while not await served(port):  # until the server has seen the second one leave
+            continue
+
+
+def test_three_servers_leave_a_quarter_of_the_open_files_to_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, expected in ((1024, 256), (20_000, 4096)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _which, soft=soft: (soft, soft))
+        assert http_server.connections_max() == expected
+
+
+async def probed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Tell whether a request is answered."""
+    writer.write(b"GET /probe HTTP/1.1\r\nHost: here\r\n\r\n")
+    return (await rest_of(reader)).startswith(b"HTTP/1.1 200")
+
+
+async def served(port: int) -> bool:
+    """Tell whether a new connection is answered."""
+    async with connected(port) as fresh:
+        return await probed(*fresh)
+
+
+def refused_connections() -> float:
+    return REGISTRY.get_sample_value("safealley_http_connections_refused_total") or 0.0
 
 
 # --- ids, headers, the one line ---------------------------------------------------------------
