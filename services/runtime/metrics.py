@@ -29,6 +29,12 @@ BUILD_INFO: Final = Gauge(
 CLAIMS_UNREADABLE_TOTAL: Final = Counter(
     "safealley_claims_unreadable_total", "Records of `claims` that are no claim this release reads.", registry=REGISTRY
 )
+REGISTRY_RECORDS_TOTAL: Final = Counter(
+    "safealley_registry_records_total",
+    "Records of `devices`: read, or refused since this release cannot read them.",
+    ["result"],
+    registry=REGISTRY,
+)
 HTTP_REQUESTS_TOTAL: Final = Counter(
     "safealley_http_requests_total", "Requests answered, by class of status.", ["status"], registry=REGISTRY
 )
