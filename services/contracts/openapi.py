@@ -75,11 +75,12 @@ def _device_door() -> dict[str, Any]:
 def _gateway() -> dict[str, Any]:
     command = {
         "200": _json("carried out: the alert as it is now", {"$ref": "#/components/schemas/Alert"}),
-        "202": _json("not decided in 2 s: ask the URL in Location", {"$ref": "#/components/schemas/Alert"}),
+        "202": _json("written, not yet decided after 2 s: see Location", {"$ref": "#/components/schemas/Alert"}),
         "403": _problem("the role may not"),
         "404": _problem("no such alert"),
         "409": _problem("stale, or not possible in this state: who was first, and the alert"),
         "422": _problem("a field or the Idempotency-Key is missing"),
+        "503": _problem("not written in 2 s: send it again with the same Idempotency-Key"),
     }
     key = _parameter("Idempotency-Key", "header", {"type": "string", "format": "uuid"})
     alert = _parameter("alert_id", "path", {"type": "string"})

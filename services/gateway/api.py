@@ -142,4 +142,7 @@ def _respond(answer: Answer, alert_id: str, key: uuid.UUID) -> web.Response:
     problem = Problem(error=answer.outcome, detail=detail, alert=answer.alert, winner=answer.winner, at_us=answer.at_us)
     if status in (403, 404):
         problem = msgspec.structs.replace(problem, alert=None)
-    return json_response(problem, status=status)
+    response = json_response(problem, status=status)
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    return response

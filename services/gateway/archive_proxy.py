@@ -3,14 +3,14 @@
 Nothing is decided and nothing is kept here; archive authorises, logs and answers each request.
 """
 
-from typing import Final, NoReturn
+from typing import Final
 
 import aiohttp
 import structlog
 from aiohttp import web
 from yarl import URL
 
-from services.runtime.http_server import AnsweringKey, refuse
+from services.runtime.http_server import refuse
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=2.0, sock_read=30.0)
 CHUNK_BYTES: Final = 256 * 1024
@@ -44,8 +44,7 @@ class ArchiveProxy:
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("archive_proxy.unavailable", reason=type(error).__name__)
-            if AnsweringKey in request:
-                _cut(request)
+            # In the middle of an answer http_server cuts the caller off instead of sending this.
             raise refuse(
                 502, "archive does not answer: alerts and live pictures go on", error="archive_unavailable"
             ) from None
@@ -61,13 +60,6 @@ async def _pass_back(request: web.Request, answer: aiohttp.ClientResponse) -> we
         await response.write(chunk)
     await response.write_eof()
     return response
-
-
-def _cut(request: web.Request) -> NoReturn:
-    """Break off an answer whose headers are out: an error written now would stand inside the footage."""
-    if request.transport is not None:
-        request.transport.abort()
-    raise ConnectionResetError("archive broke off in the middle of an answer")
 
 
 def _encoded(url: str) -> URL:

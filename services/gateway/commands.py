@@ -61,7 +61,11 @@ class Commands:
     async def execute(
         self, caller: Caller, alert_id: str, body: AckBody | DisposeBody, *, key: uuid.UUID, traceparent: str | None
     ) -> Answer:
-        """Carry out one command once, however often it is sent."""
+        """Carry out one command once, however often it is sent.
+
+        `pending` after `ANSWER_S`: Kafka has it, its owner has not decided. `unavailable`: Kafka has not said so in
+        time; it may yet have it, so that it is to be sent again under the same key.
+        """
         verb = verb_of(body)
         answer = await self._execute(caller, alert_id, body, key=str(key), traceparent=traceparent)
         self._metrics.commands.labels(verb, answer.outcome).inc()
@@ -111,14 +115,16 @@ class Commands:
             return refused
         command = self._command(caller, held.alert, body, key)
         waiting = self._waiting[command.command_id] = asyncio.get_running_loop().create_future()
+        outgoing = self._outgoing(held.alert.root, command, self._envelope(command, held, traceparent))
+        written = False
         try:
-            await self._producer.send(
-                self._outgoing(held.alert.root, command, self._envelope(command, held, traceparent))
-            )
             async with asyncio.timeout(ANSWER_S):
+                await self._producer.send(outgoing)
+                written = True
                 decided = await waiting
         except TimeoutError:
-            return Answer(outcome="pending", alert=held.alert)
+            # What Kafka has not acknowledged is no promise; sent again, the same key carries it out once.
+            return Answer(outcome="pending" if written else "unavailable", alert=held.alert)
         except RetryLater:
             return Answer(outcome="unavailable", alert=held.alert)
         finally:

@@ -66,7 +66,6 @@ GAP_CAUSE_SECONDS = _counter("gap_cause_seconds_total", "Seconds without footage
 OWNED_CAMERAS = _gauge("owned_cameras", "Cameras this process records")
 LOST_CAMERAS = _gauge("lost_cameras", "Cameras another process took over from this one")
 UNPLACED_CAMERAS = _gauge("unplaced_cameras", "Cameras refused because this process is full")
-REGISTRY_RECORDS = _counter("registry_records_total", "Registry records read", ("result",))
 CLAIMS = _counter("ownership_claims_total", "Claims written, by result", ("result",))
 
 # live and stills

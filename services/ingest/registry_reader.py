@@ -15,11 +15,10 @@ from services.contracts import codec
 from services.contracts.device import Device
 from services.contracts.errors import ContractError
 from services.contracts.site import Site
-from services.ingest import metrics
 from services.ingest.registry import Registry, merged
 from services.runtime.clock import Clock
 from services.runtime.kafka_port import Kafka
-from services.runtime.registry import RecordTable, Standing, follow_registry
+from services.runtime.registry import RecordTable, follow_registry
 
 log = structlog.get_logger()
 
@@ -71,9 +70,7 @@ class RegistryReader:
 
     async def run(self) -> None:
         """Read for ever; differences alone are applied, also when the log went back and is read anew."""
-        await follow_registry(
-            self._kafka, self._pool, clock=self._clock, on_standing=self._take, on_record=_count_record
-        )
+        await follow_registry(self._kafka, self._pool, clock=self._clock, on_standing=self._take)
 
     async def _take(self, table: RecordTable) -> None:
         # A wiped topic says nothing: what was known is recorded on until a record says otherwise.
@@ -95,10 +92,6 @@ class RegistryReader:
         log.info("registry.changed", sites=len(registry.sites), devices=len(registry.devices))
         for listener in self._listeners:
             listener(registry)
-
-
-def _count_record(standing: Standing | None) -> None:
-    metrics.REGISTRY_RECORDS.labels("refused" if standing is None else "read").inc()
 
 
 def _write(path: Path, registry: Registry) -> None:

@@ -4,13 +4,15 @@ A route is closed unless its handler is marked `@public`. Handlers raise; the mi
 every refusal is a `Problem` in JSON, never a traceback and never the payload.
 """
 
+import asyncio
 import errno
 import re
+import resource
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from contextlib import asynccontextmanager, closing
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import structlog
@@ -42,6 +44,12 @@ ViaCookieKey: Final = web.RequestKey("via_cookie", bool)
 SESSION_COOKIE: Final = "safealley_session"
 BODY_BYTES_MAX: Final = 1024 * 1024
 SHUTDOWN_S: Final = 5.0
+IDLE_S: Final = 75.0
+"""How long a connection may wait for its first or next whole request head. Proxies (60 s) and our own clients
+(15 s) let go sooner, so that none of their requests meets a door that closes."""
+BODY_S: Final = 30.0
+CONNECTIONS_MAX: Final = 4096
+OPEN_FILES_SHARE: Final = 4
 SEND_STALLED_MS: Final = 30_000
 """How long bytes of an answer may wait for a caller who takes none; then the kernel ends the connection."""
 
@@ -98,7 +106,7 @@ def make_app(
     may call, each with its port; never derived from `Host` (console.md 5.5).
     """
     app = web.Application(
-        middlewares=[_observe(clock), _answer_errors, _check_caller(identity, origins)],
+        middlewares=[_observe(clock), _answer_errors, _cut_off_begun, _check_caller(identity, origins)],
         client_max_size=body_bytes_max,
     )
     app.on_response_prepare.append(_add_headers)
@@ -112,16 +120,28 @@ async def serve(
 ) -> AsyncIterator[int]:
     """Serve while the block runs; yields the port, which the kernel chose when settings say 0.
 
+    A connection beyond `connections_max`, or one that brings no whole request head for `IDLE_S`, is ended.
+
     Raises:
         SettingsError: the port is in use or not ours to take; `setting` is what to change.
     """
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    runner = web.AppRunner(
+        app, handle_signals=False, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=IDLE_S
+    )
     await runner.setup()
     try:
-        await _start(runner, listen, setting)
-        yield int(runner.addresses[0][1])
+        with closing(await _listen(runner, listen, setting)) as listening:
+            yield int(listening.sockets[0].getsockname()[1])
     finally:
         await runner.cleanup()
+
+
+def connections_max() -> int:
+    """Return how many connections one server may have.
+
+    No process has more than three servers: a quarter of its descriptors is left for cameras, Kafka and files.
+    """
+    return min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // OPEN_FILES_SHARE)
 
 
 def public(handler: H) -> H:
@@ -153,9 +173,12 @@ async def read_body(request: web.Request, into: type[T]) -> T:
 
     Raises:
         Refusal: 400, not JSON or not of this type; says where and what was expected, never the value.
+        TimeoutError: it did not come within `BODY_S`.
     """
+    async with asyncio.timeout(BODY_S):
+        body = await request.read()
     try:
-        return decode(await request.read(), into)
+        return decode(body, into)
     except ContractError as error:
         raise refuse(400, str(error)) from None
 
@@ -270,10 +293,24 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         # A request is a loop we own: our mistake fails this answer, not the others.
         log.exception("http.request_failed", request_id=request[RequestIdKey])
-        if AnsweringKey in request:
-            raise  # headers are out: aiohttp can only close the connection
         detail = f"our mistake; the log tells more under request id {request[RequestIdKey]}"
         return _problem(500, Problem(error="internal", detail=detail))
+
+
+@web.middleware
+async def _cut_off_begun(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """End the connection where an answer fails after it began: a Problem written now would stand inside its body."""
+    try:
+        return await handler(request)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        if AnsweringKey not in request:
+            raise
+        log.warning("http.answer_cut_off", kind=type(error).__name__, request_id=request[RequestIdKey])
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionAbortedError("an answer failed after it had begun") from error
 
 
 def _check_caller(identity: Identity | None, origins: Collection[str]) -> Middleware:
@@ -354,9 +391,23 @@ async def _bound_sending(request: web.Request, _response: web.StreamResponse) ->
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SEND_STALLED_MS)
 
 
-async def _start(runner: web.AppRunner, listen: ListenSettings | OpsSettings, setting: str) -> None:
+class _Refused(asyncio.Protocol):
+    """Takes a connection only to end it: left where it was it would hold up the next ones."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        metrics.HTTP_CONNECTIONS_REFUSED_TOTAL.inc()
+        cast("asyncio.Transport", transport).abort()
+
+
+async def _listen(runner: web.AppRunner, listen: ListenSettings | OpsSettings, setting: str) -> asyncio.Server:
+    server = cast("web.Server", runner.server)  # there since `setup`
+    most = connections_max()
+
+    def protocol() -> asyncio.Protocol:
+        return server() if len(server.connections) < most else _Refused()
+
     try:
-        await web.TCPSite(runner, listen.host, listen.port).start()
+        return await asyncio.get_running_loop().create_server(protocol, listen.host, listen.port, backlog=128)
     except OSError as error:
         if (said := _why_not(error, listen, setting)) is None:
             raise

@@ -29,6 +29,12 @@ BUILD_INFO: Final = Gauge(
 CLAIMS_UNREADABLE_TOTAL: Final = Counter(
     "safealley_claims_unreadable_total", "Records of `claims` that are no claim this release reads.", registry=REGISTRY
 )
+REGISTRY_RECORDS_TOTAL: Final = Counter(
+    "safealley_registry_records_total",
+    "Records of `devices`: read, or refused since this release cannot read them.",
+    ["result"],
+    registry=REGISTRY,
+)
 HTTP_REQUESTS_TOTAL: Final = Counter(
     "safealley_http_requests_total", "Requests answered, by class of status.", ["status"], registry=REGISTRY
 )
@@ -36,6 +42,11 @@ HTTP_REQUEST_SECONDS: Final = Histogram(
     "safealley_http_request_seconds",
     "From a request's headers to its answer; WebSockets are left out.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+    registry=REGISTRY,
+)
+HTTP_CONNECTIONS_REFUSED_TOTAL: Final = Counter(
+    "safealley_http_connections_refused_total",
+    "Connections ended at once: their server had as many as it may have.",
     registry=REGISTRY,
 )
 

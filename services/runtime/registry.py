@@ -15,6 +15,7 @@ from services.contracts.device import Device
 from services.contracts.errors import ContractError
 from services.contracts.site import Site
 from services.contracts.topics import devices
+from services.runtime import metrics
 from services.runtime.clock import Clock
 from services.runtime.errors import OffsetsLost, PoisonMessage, RetryLater
 from services.runtime.kafka_port import Kafka, Reader, Record
@@ -90,23 +91,16 @@ def read_record(record: Record) -> Standing | None:
     return Standing(key=record.key, partition=record.partition, body=body)
 
 
-async def follow_registry(
-    kafka: Kafka,
-    pool: str,
-    *,
-    clock: Clock,
-    on_standing: OnStanding,
-    on_record: Callable[[Standing | None], None] = lambda _standing: None,
-) -> None:
+async def follow_registry(kafka: Kafka, pool: str, *, clock: Clock, on_standing: OnStanding) -> None:
     """Read for ever; Kafka may come later. After any failure the city is read anew.
 
     `on_standing` is told the table when all of the topic was read, and after each change. RetryLater
-    from it counts as a failure. `on_record` counts: None is a record that could not be read.
+    from it counts as a failure.
     """
     while True:
         try:
             async with kafka.reader(await kafka.whole(devices(pool)), patient=True) as reader:
-                await _follow(reader, on_standing, on_record)
+                await _follow(reader, on_standing)
         except (RetryLater, PoisonMessage) as error:
             log.warning("registry.unreachable", pool=pool, reason=str(error))
         except OffsetsLost as error:
@@ -114,7 +108,7 @@ async def follow_registry(
         await clock.sleep(RETRY_S)
 
 
-async def _follow(reader: Reader, on_standing: OnStanding, on_record: Callable[[Standing | None], None]) -> None:
+async def _follow(reader: Reader, on_standing: OnStanding) -> None:
     table, told = RecordTable(), -1
     while True:
         if reader.caught_up() and told != table.applied:
@@ -122,6 +116,6 @@ async def _follow(reader: Reader, on_standing: OnStanding, on_record: Callable[[
             await on_standing(table)
         for record in await reader.poll(timeout_s=POLL_S):
             standing = read_record(record)
-            on_record(standing)
+            metrics.REGISTRY_RECORDS_TOTAL.labels("refused" if standing is None else "read").inc()
             if standing is not None:
                 table.apply(standing)

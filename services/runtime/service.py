@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -116,7 +117,7 @@ def run_service(
     """
     logs.configure(name)
     metrics.BUILD_INFO.labels(service=name, version=metrics.version()).set(1)
-    log.info("service.started")
+    log.info("service.started", open_files_max=_raise_open_files())
     # The deadline outlives the loop: closing it waits for threads, and they may be what hangs.
     with _Deadline(shutdown_s, exit_now) as deadline:
         status = _verdict(_run(name, main, ops=ops, clock=clock, deadline=deadline))
@@ -128,6 +129,13 @@ def freeze_garbage() -> None:
     """Call once everything long-lived is there: the collector need not walk it again (hotpath.md)."""
     gc.collect()
     gc.freeze()
+
+
+def _raise_open_files() -> int:
+    """Open as many files as the machine lets us: the usual 1,024 were chosen for select(), which nothing here uses."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def _verdict(work: Coroutine[Any, Any, None]) -> int:

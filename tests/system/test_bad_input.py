@@ -185,7 +185,8 @@ async def noticed(city: City, topic: Topic) -> list[float]:
         services = ("ingest", "alerting", "gateway")
         return [await city.metric(service, "safealley_claims_unreadable_total") for service in services]
     if topic is DEVICES:
-        return [await city.metric("ingest", "safealley_ingest_registry_records_total", result="refused")]
+        readers = ("ingest", "alerting", "gateway", "archive")
+        return [await city.metric(one, "safealley_registry_records_total", result="refused") for one in readers]
     refused = await city.metric("gateway", "safealley_gateway_view_records_refused_total", topic=topic.name)
     dead_letters = len(await city.records(topic.dead_letters))
     if topic is ALERTS:

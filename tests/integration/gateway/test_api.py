@@ -193,8 +193,8 @@ async def test_a_command_kafka_does_not_take_is_503_and_may_be_sent_again_with_i
     alert = await pressed(city)
     headers = key()
     city.kafka.away = True
-    status, problem, _ = await post(city, alert, "ack", headers=headers)
-    assert (status, problem["error"]) == (503, "unavailable")
+    status, problem, answered = await post(city, alert, "ack", headers=headers)
+    assert (status, problem["error"], answered["Retry-After"]) == (503, "unavailable", "1")
     city.kafka.away = False
     assert (await post(city, alert, "ack", headers=headers))[0] == 200
 

@@ -1,5 +1,6 @@
 """A command is carried out once, refused with who was first, or left to the owner of the alert."""
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from services.contracts.console import AckBody, DisposeBody, ReceiptFrame
 from services.gateway.commands import Commands
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.view import AlertView
-from services.runtime.clock import FakeClock
+from services.runtime.clock import FakeClock, settle
 from services.runtime.errors import SendUnknown
 from services.runtime.identity import Caller
 from services.runtime.kafka_port import Outgoing, Placed, Record
@@ -25,14 +26,17 @@ KEY = uuid.UUID("0b9f0d8e-5f0e-4e88-8c19-6f1f5a1d2c33")
 
 
 class KeepingProducer:
-    """Keeps what is sent; `on_send` plays the owner of the alert."""
+    """Keeps what is sent, as soon as there is `room`; `on_send` plays the owner of the alert."""
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
         self.on_send: Callable[[Any], None] = lambda _body: None
         self.broken = False
+        self.room = asyncio.Event()
+        self.room.set()
 
     async def send(self, record: Outgoing) -> Placed:
+        await self.room.wait()
         if self.broken:
             raise SendUnknown("no answer")
         self.sent.append(record)
@@ -213,6 +217,24 @@ async def test_a_command_kafka_does_not_take_is_not_pretended(
     )
 
     assert answer.outcome == "unavailable"
+
+
+async def test_a_command_kafka_has_not_taken_when_the_answer_is_due_is_given_up_and_not_called_accepted(
+    commands: Commands, producer: KeepingProducer, view: AlertView, make_alert: Callable[..., Alert],
+    make_record: Callable[..., Record], operator: Caller, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("services.gateway.commands.ANSWER_S", 0.0)
+    view.apply(make_record())
+    producer.room.clear()
+
+    async with asyncio.timeout(5):
+        answer = await commands.execute(
+            operator, make_alert().alert_id, AckBody(decision_version=1), key=KEY, traceparent=None
+        )
+    producer.room.set()
+    await settle()
+
+    assert (answer.outcome, producer.sent) == ("unavailable", [])
 
 
 @pytest.mark.parametrize("role", ["auditor", "admin", "police_liaison", "records_officer"])

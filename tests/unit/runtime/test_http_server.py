@@ -4,9 +4,10 @@ import asyncio
 import io
 import json
 import re
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from services.runtime.http_server import (
     set_session,
 )
 from services.runtime.identity import DemoIssuer, Identity
+from services.runtime.metrics import REGISTRY
 from services.runtime.settings import IdentitySettings, ListenSettings
 
 ORIGIN = "http://127.0.0.1:8080"
@@ -194,6 +196,23 @@ async def test_a_public_page_comes_up_with_a_stale_cookie(door: Opened) -> None:
         assert (await here.ask("GET", "/page", headers={"Cookie": f"{SESSION_COOKIE}=stale"}))[0] == 200
 
 
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect without a client that would hide what stands on the wire."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def rest_of(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes next, at the latest when the connection has ended."""
+    with suppress(ConnectionResetError):
+        return await reader.read(4096)
+    return b""
+
+
 # --- origin -----------------------------------------------------------------------------------
 
 
@@ -296,6 +315,26 @@ async def test_an_answer_that_broke_half_way_is_cut_off(door: Opened) -> None:
             await here.ask("GET", "/sent", headers=here.bearer())
 
 
+@pytest.mark.parametrize("how", FAILURES)
+async def test_an_answer_that_has_begun_is_cut_off_by_any_error_and_nothing_is_written_into_it(how: str) -> None:
+    first_part_came = asyncio.Event()
+
+    async def footage(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"footage")
+        await first_part_came.wait()
+        raise FAILURES[how]
+
+    app = make_app(identity=None, clock=FakeClock())
+    app.router.add_get("/footage", footage)
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(10), connected(port) as (reader, writer):
+        writer.write(b"GET /footage HTTP/1.1\r\nHost: here\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\nfootage")
+        first_part_came.set()
+        assert await rest_of(reader) == b""
+
+
 async def test_a_caller_who_stops_reading_is_cut_off_and_the_handler_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "SEND_STALLED_MS", 500)
     ended: asyncio.Future[type[BaseException]] = asyncio.get_running_loop().create_future()
@@ -317,6 +356,73 @@ async def test_a_caller_who_stops_reading_is_cut_off_and_the_handler_ends(monkey
             deaf.sendall(b"GET /endless HTTP/1.1\r\nHost: here\r\n\r\n")
             async with asyncio.timeout(10):
                 assert issubclass(await ended, ConnectionError)
+
+
+# --- connections --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /note HTT", b"GET /note HTTP/1.1\r\nHost: here\r\n", b"GET /note HTTP/1.1\r\nHost: here\r\n\r\n"],
+    ids=["nothing", "half a line", "half a head", "one request"],
+)
+async def test_a_connection_that_brings_no_further_request_is_ended(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "IDLE_S", 0.1)
+    app = make_app(identity=None, clock=FakeClock())
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(5), connected(port) as (reader, writer):
+        writer.write(sent)
+        answer = await reader.read()
+    assert answer[:12] == (b"HTTP/1.1 404" if sent.endswith(b"\r\n\r\n") else b"")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "BODY_S", 0.1)
+    app = make_app(identity=None, clock=FakeClock())
+    add_routes(app)
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(5), connected(port) as (reader, writer):
+        writer.write(b"POST /note HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+
+
+async def test_connections_beyond_the_bound_are_ended_and_counted_until_one_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_server, "connections_max", lambda: 2)
+    refused_before = refused_connections()
+    app = make_app(identity=None, clock=FakeClock())
+    add_routes(app)
+    async with serve(app, LOOPBACK) as port, asyncio.timeout(5), connected(port) as first:
+        assert await probed(*first)
+        async with connected(port) as second:
+            assert await probed(*second)
+            assert not await served(port)
+        assert refused_connections() == refused_before + 1
+        while not await served(port):  # until the server has seen the second one leave
+            continue
+
+
+def test_three_servers_leave_a_quarter_of_the_open_files_to_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, expected in ((1024, 256), (20_000, 4096)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _which, soft=soft: (soft, soft))
+        assert http_server.connections_max() == expected
+
+
+async def probed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Tell whether a request is answered."""
+    writer.write(b"GET /probe HTTP/1.1\r\nHost: here\r\n\r\n")
+    return (await rest_of(reader)).startswith(b"HTTP/1.1 200")
+
+
+async def served(port: int) -> bool:
+    """Tell whether a new connection is answered."""
+    async with connected(port) as fresh:
+        return await probed(*fresh)
+
+
+def refused_connections() -> float:
+    return REGISTRY.get_sample_value("safealley_http_connections_refused_total") or 0.0
 
 
 # --- ids, headers, the one line ---------------------------------------------------------------

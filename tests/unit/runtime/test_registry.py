@@ -11,6 +11,7 @@ from services.contracts.topics import DEVICES
 from services.runtime.clock import FakeClock, settle
 from services.runtime.kafka_port import Outgoing, ProducerProfile, TopicSpec
 from services.runtime.memory_kafka import MemoryKafka
+from services.runtime.metrics import REGISTRY
 from services.runtime.registry import RecordTable, follow_registry
 
 
@@ -39,6 +40,10 @@ def record(partition: int, revision: int | None) -> Outgoing:
         value=None if revision is None else codec.encode(device),
         headers=() if revision is None else envelope.to_headers(),
     )  # fmt: skip
+
+
+def counted(result: str) -> float:
+    return REGISTRY.get_sample_value("safealley_registry_records_total", {"result": result}) or 0.0
 
 
 class Told:
@@ -79,9 +84,11 @@ async def test_a_topic_that_says_nothing_is_told_as_such(kafka: MemoryKafka) -> 
     assert await told_after(kafka, 5.0) == [(None, 0)]
 
 
-async def test_a_record_nobody_can_read_changes_nothing(kafka: MemoryKafka) -> None:
+async def test_a_record_nobody_can_read_is_counted_and_changes_nothing(kafka: MemoryKafka) -> None:
+    read, refused = counted("read"), counted("refused")
     broken = Outgoing(topic=DEVICES.name, key="cam", partition=0, value=b"{", headers=(), timestamp_ms=1)
     assert await told_after(kafka, record(0, 1), broken, 2.0) == [(None, 0), (1, 1)]
+    assert (counted("read") - read, counted("refused") - refused) == (1, 1)
 
 
 async def test_kafka_may_come_later() -> None:

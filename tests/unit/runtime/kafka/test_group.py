@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, InvalidSessionTimeoutError, KafkaError
+from aiokafka.errors import CommitFailedError, InvalidSessionTimeoutError, KafkaError, OffsetOutOfRangeError
 
 from services.runtime.clock import FakeClock, settle
-from services.runtime.errors import OwnershipLost, RetryLater
+from services.runtime.errors import OffsetsLost, OwnershipLost, RetryLater
 from services.runtime.kafka.client_settings import GROUPS, GroupSettings
 from services.runtime.kafka.group import AioGroup
 from services.runtime.kafka.watchdog import ClientStuck
@@ -30,6 +30,7 @@ class Consumer:
         self.asked: list[tuple[TopicPartition, ...]] = []
         self.error: Exception | None = None
         self.commit_error: Exception | None = None
+        self.beginning_error: Exception | None = None
         self.stopped = False
 
     def subscribe(self, topics: Sequence[str], *, listener: object) -> None:
@@ -63,6 +64,9 @@ class Consumer:
         return set(RAWS)
 
     async def beginning_offsets(self, raws: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.beginning_error is not None:
+            error, self.beginning_error = self.beginning_error, None
+            raise error
         return dict.fromkeys(raws, 5)
 
     async def end_offsets(self, raws: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -231,6 +235,16 @@ async def test_an_error_of_the_fetch_replaces_the_consumer_and_tells_the_service
     assert harness.consumer.stopped
     await harness.group.poll(timeout_s=0)
     assert len(harness.consumers) == 2
+
+
+async def test_lost_offsets_are_told_once_the_broker_says_where_the_log_begins() -> None:
+    harness = await Harness().opened()
+    harness.consumer.beginning_error = KafkaError("no answer")
+    for expected in (RetryLater, OffsetsLost):
+        harness.consumer.error = OffsetOutOfRangeError({RAWS[0]: 2})
+        with pytest.raises(expected):
+            await harness.group.poll(timeout_s=0)
+    assert harness.consumer.at[RAWS[0]] == 5
 
 
 async def test_a_commit_after_the_group_went_on_is_lost_ownership() -> None:
