@@ -29,6 +29,7 @@ from services.archive.history import History, Source
 from services.archive.metrics import ArchiveMetrics
 from services.archive.open_tail import OpenSegment
 from services.archive.scratch import ScratchLost
+from services.archive.store.port import WrongDigest
 from services.archive.timeline import Tile
 from services.contracts.audit import Access, AccessAction, AccessResult
 from services.contracts.envelope import from_rfc3339
@@ -231,10 +232,12 @@ class ArchiveApi:
             response.headers["ETag"] = f'"{source.sha256}"'
         if not whole:
             response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{source.size_bytes}"
-        first = await self._read(partial(self._history.read, source, start, min(CHUNK_BYTES, end - start)))
+        chunk = await self._read(partial(self._history.read, source, start, min(CHUNK_BYTES, end - start)))
         await response.prepare(request)
-        at, chunk = start, first
-        while chunk and request.method != "HEAD":
+        at = start
+        while request.method != "HEAD":
+            if not chunk:
+                raise WrongDigest(f"an object of {source.size_bytes} bytes ends at {at}")
             await response.write(chunk)
             at += len(chunk)
             if at >= end:

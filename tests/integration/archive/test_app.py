@@ -3,10 +3,12 @@
 import asyncio
 import io
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -175,6 +177,21 @@ async def test_the_playlist_s_bytes_play(bench: Bench) -> None:
                 assert headers["Content-Range"].startswith(f"bytes {offset}-")
                 film += part
         assert coded_bytes(io.BytesIO(film)) == coded_bytes(io.BytesIO(make_film().whole))[50:150]
+
+
+async def test_an_object_shorter_than_its_row_is_broken_off_where_it_ends(bench: Bench) -> None:
+    await bench.clock.advance(8)
+    await bench.film(range(8))
+    await bench.send(end_record(seq=7, end_us=at(8)))
+    async with bench.archive() as archive:
+        await until_state(archive, 0, 8, "recorded")
+        (row,) = rows(bench)
+        files = (file for file in (bench.directory / "data").rglob("*") if file.is_file())
+        (stored,) = [file for file in files if file.stat().st_size == row.size_bytes]
+        os.truncate(stored, 1000)
+        async with asyncio.timeout(10):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await archive.get(f"{CAMERA}/media/main-{EPOCH}-0.mp4?purpose=case-7")
 
 
 async def test_a_restart_in_the_middle_gives_the_same_object(bench: Bench) -> None:
