@@ -100,7 +100,13 @@ def _gateway() -> dict[str, Any]:
             "get": _operation(
                 "gateway",
                 "What became of a command that was not decided in 2 s",
-                command,
+                {
+                    "200": command["200"],
+                    "202": _json("not decided, or never seen: ask again", {"$ref": "#/components/schemas/Alert"}),
+                    "404": command["404"],
+                    "409": command["409"],
+                    "422": _problem("the key is not a UUID"),
+                },
                 parameters=[alert, _parameter("key", "path", {"type": "string", "format": "uuid"})],
             )
         },

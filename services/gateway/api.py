@@ -20,6 +20,7 @@ from services.runtime.http_server import (
     caller_of,
     json_response,
     public,
+    read_bytes,
     refuse,
     token_of,
 )
@@ -85,7 +86,7 @@ class Api:
         alert_id = request.match_info["alert_id"]
         key = _idempotency_key(request.headers.get("Idempotency-Key"))
         try:
-            body: AckBody | DisposeBody = codec.decode(await request.read(), BODIES[verb])  # type: ignore[arg-type]
+            body: AckBody | DisposeBody = codec.decode(await read_bytes(request), BODIES[verb])  # type: ignore[arg-type]
         except MalformedMessage as error:
             raise refuse(422, str(error)) from None
         answer = await self._commands.execute(

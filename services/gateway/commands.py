@@ -122,11 +122,11 @@ class Commands:
                 await self._producer.send(outgoing)
                 written = True
                 decided = await waiting
-        except TimeoutError:
-            # What Kafka has not acknowledged is no promise; sent again, the same key carries it out once.
-            return Answer(outcome="pending" if written else "unavailable", alert=held.alert)
-        except RetryLater:
-            return Answer(outcome="unavailable", alert=held.alert)
+        except (TimeoutError, RetryLater):
+            if waiting.cancelled() or not waiting.done():
+                # What Kafka has not acknowledged is no promise; sent again, the same key carries it out once.
+                return Answer(outcome="pending" if written else "unavailable", alert=held.alert)
+            decided = waiting.result()
         finally:
             del self._waiting[command.command_id]
         kept = _kept(decided.alert, caller, key)

@@ -124,13 +124,20 @@ async def apply(
 
 
 async def read_table(kafka: Kafka, topic: str) -> RecordTable:
-    """Return the registry topic as it stands now."""
+    """Return the registry topic as it stands now.
+
+    Raises:
+        RetryLater: it was not read to its end in time.
+    """
     table = RecordTable()
-    async with asyncio.timeout(_DEADLINE_S), kafka.reader(await kafka.whole(topic)) as reader:
-        while not reader.caught_up():
-            for record in await reader.poll(timeout_s=_POLL_S):
-                if (standing := read_record(record)) is not None:
-                    table.apply(standing)
+    try:
+        async with asyncio.timeout(_DEADLINE_S), kafka.reader(await kafka.whole(topic)) as reader:
+            while not reader.caught_up():
+                for record in await reader.poll(timeout_s=_POLL_S):
+                    if (standing := read_record(record)) is not None:
+                        table.apply(standing)
+    except TimeoutError:
+        raise RetryLater(f"{topic} was not read to its end within {_DEADLINE_S} s") from None
     return table
 
 

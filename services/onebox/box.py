@@ -14,7 +14,7 @@ from typing import IO, Final, Self, TypeVar
 from services.onebox import endpoints as addresses
 from services.onebox import health, lock
 from services.onebox.broker_topics import prepare_topics
-from services.onebox.disk import Disk, first_plan, measure, reserve_bytes, statement, warning
+from services.onebox.disk import Disk, first_plan, keep_plan, measure, reserve_bytes, statement, warning
 from services.onebox.endpoints import Endpoints, Source
 from services.onebox.layout import KAFKA_PORTS, Layout, PortChoice, wanted_ports
 from services.onebox.local_kafka import LocalKafka
@@ -119,10 +119,11 @@ class OneBox:
         self._lock = lock.take(self.layout.lock)
         self._published.close()
         disk = measure(self.layout.root)
-        planned = first_plan(self.layout.disk_plan, disk)
+        has_broker = self._given_kafka is None
+        planned = first_plan(self.layout.disk_plan, disk) if has_broker else disk
         self._held = reserve(wanted_ports(self._choice))
         make_folders(self.layout)
-        self._say(statement(disk, planned, with_kafka=self._given_kafka is None))
+        self._say(statement(disk, planned, with_kafka=has_broker))
         if (low := warning(disk)) is not None:
             self._say(low)
         self._say("Kafka starts")
@@ -131,6 +132,8 @@ class OneBox:
         await self._start_kafka()
         kafka = self.kafka_port("up")
         await self._persist(lambda: prepare_topics(kafka, free_disk_bytes=planned.free_bytes), "topics")
+        if has_broker:
+            keep_plan(self.layout.disk_plan, planned)
         await self._unless_one_fails(self._wait_beside())
         if self._register is not None:
             register = self._register

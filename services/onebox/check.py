@@ -25,13 +25,13 @@ from services.onebox.demo import DemoWanted, demo_box, hashes_file
 from services.onebox.demo_city import CLIP_CAMERA
 from services.onebox.layout import PortChoice
 from services.onebox.links import Link, Probe
+from services.onebox.up import status_of
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import RetryLater, SettingsError
 
 STEP_S: Final = 45.0
 HOLDS: Final = 0
 BROKEN: Final = 1
-WRONG: Final = 2
 
 Step = Callable[[Probe], Awaitable[Link]]
 STEPS: Final[tuple[tuple[str, Step], ...]] = (
@@ -79,13 +79,12 @@ def run_check(*, data: Path, as_json: bool, clip: Path | None, cameras: int, por
     """Run the check in a directory of its own and return the exit status: 0 only if every link holds."""
     console = Console(highlight=False, soft_wrap=True, stderr=as_json)
     shown = _Shown(console=console, as_json=as_json)
-    data.mkdir(parents=True, exist_ok=True)
-    own = Path(tempfile.mkdtemp(prefix="check-", dir=data))
     try:
+        data.mkdir(parents=True, exist_ok=True)
+        own = Path(tempfile.mkdtemp(prefix="check-", dir=data))
         report = asyncio.run(_check(own, DemoWanted(cameras=cameras, clip=clip), ports, shown))
-    except (SettingsError, RetryLater) as error:
-        console.print(str(error), style="red", markup=False)
-        return WRONG if isinstance(error, SettingsError) else BROKEN
+    except (SettingsError, RetryLater, OSError) as error:
+        return status_of(error)
     if as_json:
         Console(soft_wrap=True).print(msgspec.json.encode(report).decode(), markup=False, highlight=False)
     else:

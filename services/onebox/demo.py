@@ -28,7 +28,7 @@ from services.onebox.durable import write_atomically
 from services.onebox.layout import Layout, PortChoice
 from services.onebox.ports import LOOPBACK, reserve
 from services.onebox.programs import Program
-from services.onebox.up import run_box, tell_error
+from services.onebox.up import run_box, status_of
 from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import SettingsError
 from services.runtime.kafka_port import Kafka
@@ -76,9 +76,8 @@ def run_demo(
 
     try:
         box = demo_box(data, wanted, kafka=kafka, ports=ports, clock=SystemClock(), say=say)
-    except SettingsError as error:
-        tell_error(error)
-        return 2
+    except (SettingsError, OSError) as error:
+        return status_of(error)
     return run_box(box, console)
 
 

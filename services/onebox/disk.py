@@ -118,7 +118,7 @@ def _segment_bytes(partition_bytes: int, segment_bytes_min: int) -> int:
 
 
 def first_plan(file: Path, disk: Disk) -> Disk:
-    """Return the disk as it was at the first start, by which the topics were made; the first start writes it.
+    """Return the disk as it was when the topics were made, or as it is if they are not yet.
 
     Later starts are not refused for want of room: bells need little, and video yields by its reserve.
 
@@ -135,8 +135,13 @@ def first_plan(file: Path, disk: Disk) -> Disk:
             f"only {_gib(disk.free_bytes)} are free and {_gib(FREE_BYTES_MIN)} are needed to begin; "
             f"cure: free some, or give another directory with --data"
         )
-    write_atomically(file, msgspec.json.encode(disk))
     return disk
+
+
+def keep_plan(file: Path, planned: Disk) -> None:
+    """Write by which disk the topics were made, once they are."""
+    if not file.exists():
+        write_atomically(file, msgspec.json.encode(planned))
 
 
 def warning(disk: Disk) -> str | None:

@@ -26,10 +26,14 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     _sync(path.parent)
 
 
+def is_full(error: Exception) -> bool:
+    """Tell whether an error is a disk without room."""
+    return isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
+
+
 def reason(error: Exception) -> str:
     """Return what an error says, a full disk with its cure: our own errors name theirs."""
-    is_full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
-    return f"{error}; cure: free some of the disk" if is_full else str(error)
+    return f"{error}; cure: free some of the disk" if is_full(error) else str(error)
 
 
 def _sync(path: Path) -> None:

@@ -85,6 +85,7 @@ class Published:
         self._say = say
         self._is_open = False
         self._due_us = 0
+        self._failed_for = ""
 
     def open(self) -> None:
         self._is_open = True
@@ -101,10 +102,11 @@ class Published:
         try:
             content = msgspec.json.format(msgspec.json.encode(self._content()), indent=2)
             write_atomically(self._path, content + b"\n", mode=0o600)
-            self._due_us = self._clock.now_us() + round(FRESH_S * 1e6)
+            self._due_us, self._failed_for = self._clock.now_us() + round(FRESH_S * 1e6), ""
         except (OSError, SettingsError) as error:
-            self._due_us = 0
-            self._say(f"{self._path} was not written, tried again in {AGAIN_S:.0f} s: {reason(error)}")
+            self._due_us, before, self._failed_for = 0, self._failed_for, reason(error)
+            if self._failed_for != before:
+                self._say(f"{self._path} was not written, tried again every {AGAIN_S:.0f} s: {self._failed_for}")
 
     async def keep(self) -> None:
         """Write again what failed, or whose tokens are no longer fresh; runs until cancelled."""

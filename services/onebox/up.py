@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.onebox.box import OneBox
-from services.onebox.durable import reason
+from services.onebox.durable import is_full, reason
 from services.onebox.endpoints import Endpoints
 from services.onebox.layout import PortChoice
 from services.runtime.clock import SystemClock
@@ -36,17 +36,20 @@ def run_box(box: OneBox, console: Console, *, then: Then | None = None) -> int:
     """
     try:
         return asyncio.run(_run_box(box, console, then))
-    except SettingsError as error:
-        tell_error(error)
-        return 2
-    except (RetryLater, OSError) as error:
-        tell_error(error)
-        return 1
+    except (SettingsError, RetryLater, OSError) as error:
+        return status_of(error)
 
 
-def tell_error(error: Exception) -> None:
-    """Say on stderr what is wrong and what cures it."""
+def status_of(error: Exception) -> int:
+    """Say on stderr what is wrong and what cures it; return the exit status.
+
+    Raises:
+        OSError: no full disk, but a mistake of ours: its traceback is wanted.
+    """
+    if isinstance(error, OSError) and not is_full(error):
+        raise error
     Console(stderr=True, highlight=False, soft_wrap=True).print(reason(error), style="red", markup=False)
+    return 2 if isinstance(error, SettingsError) else 1
 
 
 async def _run_box(box: OneBox, console: Console, then: Then | None) -> int:

@@ -168,6 +168,16 @@ def caller_of(request: web.Request) -> Caller:
     return caller
 
 
+async def read_bytes(request: web.Request) -> bytes:
+    """Return the body.
+
+    Raises:
+        TimeoutError: it did not come within `BODY_S`.
+    """
+    async with asyncio.timeout(BODY_S):
+        return await request.read()
+
+
 async def read_body(request: web.Request, into: type[T]) -> T:
     """Return the JSON body as its type.
 
@@ -175,8 +185,7 @@ async def read_body(request: web.Request, into: type[T]) -> T:
         Refusal: 400, not JSON or not of this type; says where and what was expected, never the value.
         TimeoutError: it did not come within `BODY_S`.
     """
-    async with asyncio.timeout(BODY_S):
-        body = await request.read()
+    body = await read_bytes(request)
     try:
         return decode(body, into)
     except ContractError as error:
@@ -258,16 +267,27 @@ def _say(request: web.Request, response: web.StreamResponse, seconds: float) -> 
     if _marked(request, "safealley_quiet") and response.status < 500:
         return
     caller = request.get(CallerKey)
-    resource = request.match_info.route.resource
     log.info(
         "http.request_answered",
         method=request.method,
-        route=resource.canonical if resource is not None else "unknown",
+        route=_route(request),
         status=response.status,
         duration_ms=round(seconds * 1000, 1),
         request_id=request[RequestIdKey],
         account=caller.account if caller else None,
     )
+
+
+FORESEEN: Final = (
+    Refusal, web.HTTPException, ContractError, PoisonMessage, RetryLater, OwnershipLost, TimeoutError,
+)  # fmt: skip
+"""Errors with an answer of their own; any other is a mistake of ours."""
+
+
+def _route(request: web.Request) -> str:
+    """Return the route as it is written: what a caller put into it is not for the log."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
 
 
 @web.middleware
@@ -307,7 +327,8 @@ async def _cut_off_begun(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception as error:
         if AnsweringKey not in request:
             raise
-        log.warning("http.answer_cut_off", kind=type(error).__name__, request_id=request[RequestIdKey])
+        tell = log.warning if isinstance(error, FORESEEN) else log.exception
+        tell("http.answer_cut_off", route=_route(request), reason=str(error), request_id=request[RequestIdKey])
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionAbortedError("an answer failed after it had begun") from error

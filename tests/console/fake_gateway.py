@@ -127,6 +127,7 @@ class Seen:
     receipts: list[tuple[str, str]] = field(default_factory=list)
     subs: list[Sub] = field(default_factory=list)
     purposes: list[str] = field(default_factory=list)
+    command_keys: set[str] = field(default_factory=set)
 
 
 class Console:
@@ -429,6 +430,7 @@ class FakeGateway:
         person = self._person(request)
         body = await request.read()
         key = request.headers.get("Idempotency-Key", "")
+        self.seen.command_keys.add(key)
         known = self._answers.get(key)
         if known is not None:
             same = known[0] == body

@@ -170,8 +170,10 @@ def test_a_command_that_takes_long_is_shown_as_accepted_until_its_result(
     gateway.decide_later()
     page.keyboard.press("F2")
     expect(page.locator(f"#row-{alert_id} .cell-state")).to_have_text("접수됨, 결과 대기")
+    page.keyboard.press("F2")  # it is on its way already
     gateway.decide_now()
     expect(page.locator(f"#row-{alert_id} .cell-state")).to_have_text("확인 demo-operator-1")
+    assert len(gateway.seen.command_keys) == 1
 
 
 def test_a_late_refusal_is_told_in_words(open_console: Open, gateway: FakeGateway) -> None:

@@ -32,6 +32,7 @@ class KeepingProducer:
         self.sent: list[Outgoing] = []
         self.on_send: Callable[[Any], None] = lambda _body: None
         self.broken = False
+        self.answer_gets_lost = False
         self.room = asyncio.Event()
         self.room.set()
 
@@ -42,6 +43,8 @@ class KeepingProducer:
         self.sent.append(record)
         assert isinstance(record.value, bytes)
         self.on_send(codec.decode_event(record.headers, record.value).body)
+        if self.answer_gets_lost:
+            raise SendUnknown("no answer")
         return Placed(0, len(self.sent))
 
     def partition_for(self, topic: str, key: str) -> int:
@@ -217,6 +220,26 @@ async def test_a_command_kafka_does_not_take_is_not_pretended(
     )
 
     assert answer.outcome == "unavailable"
+
+
+async def test_a_decision_that_is_there_counts_although_kafkas_answer_got_lost(
+    commands: Commands, producer: KeepingProducer, view: AlertView, make_alert: Callable[..., Alert],
+    make_record: Callable[..., Record], operator: Caller,
+) -> None:  # fmt: skip
+    view.apply(make_record())
+
+    def owner(command: OperatorCommand) -> None:
+        fields = answered(command, make_alert(), isa={"state": "ACKED", "acked": True})
+        held = view.apply(make_record(make_alert(**fields), offset=1, cause=command.command_id))
+        assert held is not None
+        commands.answered(held)
+
+    producer.on_send, producer.answer_gets_lost = owner, True
+    answer = await commands.execute(
+        operator, make_alert().alert_id, AckBody(decision_version=1), key=KEY, traceparent=None
+    )
+
+    assert answer.outcome == "applied"
 
 
 async def test_a_command_kafka_has_not_taken_when_the_answer_is_due_is_given_up_and_not_called_accepted(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from services.contracts.topics import MIB, VIDEO
-from services.onebox.disk import GIB, Disk, broker_share, first_plan, reserve_bytes, warning
+from services.onebox.disk import GIB, Disk, broker_share, first_plan, keep_plan, reserve_bytes, warning
 from services.runtime.errors import SettingsError
 
 ROOMY = Disk(size_bytes=40 * GIB, free_bytes=10 * GIB)
@@ -54,8 +54,16 @@ def test_a_first_start_on_a_disk_that_is_too_small_is_refused_each_time(tmp_path
 
 
 def test_a_later_start_on_a_full_disk_goes_on_with_the_plan_of_the_first(tmp_path: Path) -> None:
-    assert first_plan(tmp_path / "disk.json", ROOMY) == ROOMY
+    keep_plan(tmp_path / "disk.json", first_plan(tmp_path / "disk.json", ROOMY))
     assert first_plan(tmp_path / "disk.json", LOW) == ROOMY
+    keep_plan(tmp_path / "disk.json", LOW)
+    assert first_plan(tmp_path / "disk.json", LOW) == ROOMY
+
+
+def test_a_start_that_made_no_topics_plans_nothing_for_the_next(tmp_path: Path) -> None:
+    first_plan(tmp_path / "disk.json", ROOMY)
+    with pytest.raises(SettingsError, match="are needed to begin"):
+        first_plan(tmp_path / "disk.json", LOW)
 
 
 def test_a_damaged_plan_refuses_no_later_start(tmp_path: Path) -> None:

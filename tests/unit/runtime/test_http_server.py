@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from msgspec import Struct
+from structlog.testing import capture_logs
 
 from services.contracts.console import Problem
 from services.contracts.errors import MalformedMessage
@@ -331,8 +332,12 @@ async def test_an_answer_that_has_begun_is_cut_off_by_any_error_and_nothing_is_w
     async with serve(app, LOOPBACK) as port, asyncio.timeout(10), connected(port) as (reader, writer):
         writer.write(b"GET /footage HTTP/1.1\r\nHost: here\r\n\r\n")
         await reader.readuntil(b"\r\n\r\nfootage")
-        first_part_came.set()
-        assert await rest_of(reader) == b""
+        with capture_logs() as lines:
+            first_part_came.set()
+            assert await rest_of(reader) == b""
+    (told,) = (entry for entry in lines if entry["event"] == "http.answer_cut_off")
+    assert (told["route"], told["reason"]) == ("/footage", str(FAILURES[how]))
+    assert told["log_level"] == ("error" if how == "mistake" else "warning")
 
 
 async def test_a_caller_who_stops_reading_is_cut_off_and_the_handler_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,12 +374,13 @@ async def test_a_caller_who_stops_reading_is_cut_off_and_the_handler_ends(monkey
 async def test_a_connection_that_brings_no_further_request_is_ended(
     sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "IDLE_S", 0.1)
+    is_whole = sent.endswith(b"\r\n\r\n")
+    monkeypatch.setattr(http_server, "IDLE_S", 1.0 if is_whole else 0.1)
     app = make_app(identity=None, clock=FakeClock())
     async with serve(app, LOOPBACK) as port, asyncio.timeout(5), connected(port) as (reader, writer):
         writer.write(sent)
         answer = await reader.read()
-    assert answer[:12] == (b"HTTP/1.1 404" if sent.endswith(b"\r\n\r\n") else b"")
+    assert answer[:12] == (b"HTTP/1.1 404" if is_whole else b"")
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

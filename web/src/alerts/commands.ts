@@ -9,6 +9,7 @@ const RETRY_MS = 2_000;
 const LOOK_MS = 500;
 const SHOWN_MS = 30_000;
 const AGAIN = new Set([0, 429, 500, 502, 503, 504]);
+const UNDECIDED = new Set(["sending", "waiting", "accepted"]);
 
 export type Outcome =
   | { kind: "sending" | "waiting" | "accepted" | "failed" | "forbidden" }
@@ -27,9 +28,7 @@ interface Intent {
 export const outcomes = signal<ReadonlyMap<string, Outcome & { verb: Intent["verb"] }>>(new Map());
 /** Whether a command is still on its way: who leaves now would not hear what became of it. */
 export const undecided = computed(() =>
-  [...outcomes.value.values()].some(
-    ({ kind }) => kind === "sending" || kind === "waiting" || kind === "accepted",
-  ),
+  [...outcomes.value.values()].some(({ kind }) => UNDECIDED.has(kind)),
 );
 const waiting = new Map<string, Intent>();
 const timers = new Map<string, ReturnType<typeof setTimeout>>();
@@ -50,7 +49,7 @@ export function flushWaiting(): void {
 function begin(alert: Alert, verb: Intent["verb"], body: Intent["body"]): void {
   const { alert_id, version } = alert;
   const now = outcomes.value.get(alert_id);
-  if (now && (now.kind === "sending" || now.kind === "waiting")) return;
+  if (now && UNDECIDED.has(now.kind)) return;
   void attempt({ alert_id, verb, body, key: uuid(), since_ms: performance.now(), version });
 }
 
@@ -91,11 +90,12 @@ function settle(intent: Intent, { status, body, problem }: Answer<Alert>): void 
 /** 202: not decided in time. A refusal leaves the alert's version, so the list may never show it: it is asked for. */
 function accepted(intent: Intent): void {
   show(intent, { kind: "accepted" });
+  const accepted_ms = performance.now();
   const path = `/api/v1/alerts/${encodeURIComponent(intent.alert_id)}/commands/${intent.key}`;
   const look = async (): Promise<void> => {
     const answer = await request<Alert>("GET", path);
     if (answer.status !== 202 && !AGAIN.has(answer.status)) return settle(intent, answer);
-    if (performance.now() - intent.since_ms >= HELD_MAX_MS) return show(intent, { kind: "failed" });
+    if (performance.now() - accepted_ms >= HELD_MAX_MS) return show(intent, { kind: "failed" });
     timers.set(
       intent.alert_id,
       setTimeout(() => void look(), LOOK_MS),
