@@ -27,9 +27,7 @@ interface Intent {
 
 export const outcomes = signal<ReadonlyMap<string, Outcome & { verb: Intent["verb"] }>>(new Map());
 /** Whether a command is still on its way: who leaves now would not hear what became of it. */
-export const undecided = computed(() =>
-  [...outcomes.value.values()].some(({ kind }) => UNDECIDED.has(kind)),
-);
+export const undecided = computed(() => [...outcomes.value.values()].some(({ kind }) => UNDECIDED.has(kind)));
 const waiting = new Map<string, Intent>();
 const timers = new Map<string, ReturnType<typeof setTimeout>>();
 
