@@ -8,7 +8,6 @@ control room without one.
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -17,28 +16,23 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from services.contracts.timeline import TimelineItem
 from services.runtime.errors import RetryLater
 from services.runtime.identity import ROLES
-from tests.console.conftest import ROOT
+from tests.clips import clip_of
 from tests.console.moving import live, moves, note_covers
 from tests.console.real_box import US, RealBox, real_box
 from tests.console.test_recorded import go_to, kst
 
-CLIP: Final = Path("shared", "data", "clips", "test_h265.mp4")
 DEADLINE_MS: Final = 20_000
 
 Open = Callable[[str], Page]
-
-
-def clip() -> Path | None:
-    """Return a real H.265 recording where one lies beside the checkout."""
-    return next((folder / CLIP for folder in ROOT.parents if (folder / CLIP).is_file()), None)
 
 
 @pytest.fixture(scope="module")
 def box(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
     """`browser` comes first: without it there is nothing to start a box for."""
     assert browser.is_connected()
+    clip = clip_of("h265", tmp_path_factory.mktemp("clip"))
     try:
-        with real_box(tmp_path_factory.mktemp("box"), clip=clip()) as started:
+        with real_box(tmp_path_factory.mktemp("box"), clip=clip) as started:
             yield started
     except RetryLater as error:
         pytest.skip(f"a real broker: {error}")
@@ -115,8 +109,7 @@ def test_a_press_is_seen_moving_answered_by_keyboard_and_the_next_press_is_a_new
     assert {"painted", "sounded", "acked", "dispositioned"} <= _changes(box, alert_id)
 
 
-@pytest.mark.skipif(clip() is None, reason=f"no real H.265 recording: {CLIP} beside the checkout")
-def test_a_real_h265_camera_says_why_and_shows_a_still(box: RealBox, open_real: Open) -> None:
+def test_an_h265_camera_says_why_and_shows_a_still(box: RealBox, open_real: Open) -> None:
     page = open_real("operator")
     box.press("bell-1")
     alert_id = _open_alert(page)

@@ -6,22 +6,16 @@ Each test says in its docstring what fails, what the operator still sees and wha
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
-import av
 import pytest
 
 from services.onebox.demo import DemoWanted, demo_box
 from services.runtime.errors import RetryLater
-from services.simulators import night_alley
+from tests.clips import CODECS, make_clip, real_clips
 from tests.system.city import CLOCK, City
 
-CLIPS: Final = ("test_signed_h264.mp4", "test_signed_h265.mp4", "test_h264.mp4", "test_h265.mp4")
-ENCODERS: Final = {
-    "libx264": {"preset": "ultrafast", "g": "25"},
-    "libx265": {"preset": "ultrafast", "x265-params": "keyint=25:bframes=0:open-gop=0:log-level=none"},
-}
 Figures = Callable[..., None]
 CityOf = Callable[..., AbstractAsyncContextManager[City]]
 
@@ -70,24 +64,6 @@ async def box(city_of: CityOf) -> AsyncIterator[City]:
         yield city
 
 
-def real_clips() -> dict[str, Path]:
-    """Return the recordings of real cameras by name; none where they do not stand beside the checkout."""
-    folders = (parent / "shared" / "data" / "clips" for parent in Path(__file__).resolve().parents)
-    return {name: folder / name for folder in folders if folder.is_dir() for name in CLIPS}
-
-
-def make_clip(file: Path, encoder: str) -> Path:
-    """Write what a simulated camera sees as a recording, shorter than the clips that are taken out."""
-    with av.open(str(file), "w") as container:
-        stream: Any = container.add_stream(encoder, rate=25, options=ENCODERS[encoder])
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 640, 360, "yuv420p", 1_000_000
-        for number in range(100):
-            pixels = night_alley.picture(number, stream.width, stream.height)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format=stream.pix_fmt)))
-        container.mux(stream.encode(None))
-    return file
-
-
 @pytest.fixture(scope="session")
 def clips() -> dict[str, Path]:
     """Give the real recordings by name."""
@@ -98,7 +74,7 @@ def clips() -> dict[str, Path]:
 def any_clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Give the real recordings by name, where there are none one of each codec that we make ourselves."""
     folder = tmp_path_factory.mktemp("clips")
-    return real_clips() or {f"{encoder}.mp4": make_clip(folder / f"{encoder}.mp4", encoder) for encoder in ENCODERS}
+    return real_clips() or {f"{codec}.mp4": make_clip(folder / f"{codec}.mp4", codec) for codec in CODECS}
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from services.ingest.media_types import CameraTarget, EndDetail
 from services.ingest.rtsp.client import CameraSession, SharedBuffer
 from services.runtime.clock import SystemClock
+from tests.clips import CODECS, Codec, clip_of
 
 SERVER = """
 import sys, gi
@@ -68,10 +69,9 @@ def is_parameter_set(nal: bytes, codec: str) -> bool:
 
 
 @pytest.mark.skipif(not has_gstreamer(), reason="GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0) is not installed")
-@pytest.mark.parametrize("name", ["test_h264", "test_h265"])
-async def test_what_a_foreign_server_sends_is_recorded_whole(name: str, shared_data: Path, waiting_sink: Any) -> None:
-    file = shared_data / "clips" / f"{name}.mp4"
-    codec = name.removeprefix("test_")
+@pytest.mark.parametrize("codec", CODECS)
+async def test_what_a_foreign_server_sends_is_recorded_whole(codec: Codec, tmp_path: Path, waiting_sink: Any) -> None:
+    file = clip_of(codec, tmp_path)
     server = await asyncio.create_subprocess_exec(
         "/usr/bin/python3", "-c", SERVER, str(file), codec, stdout=asyncio.subprocess.PIPE
     )
