@@ -48,7 +48,11 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # main() turns it into a status
 )
-devices = App(name="devices", help="The registry of sites and devices, from a YAML file.", help_format="plaintext")
+devices = App(
+    name="devices",
+    help="The registry of sites and devices, from a YAML file.\n\nExample: safealley devices validate city.yaml",
+    help_format="plaintext",
+)
 app.command(devices)
 
 

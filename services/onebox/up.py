@@ -71,9 +71,12 @@ async def _run_box(box: OneBox, console: Console, then: Then | None) -> int:
         return 0
     finally:
         told.cancel()
-        console.print("stopping")
+        begun = bool(box.processes)
+        if begun:
+            console.print("stopping")
         await box.stop()
-        console.print("stopped")
+        if begun:
+            console.print("stopped")
 
 
 async def _start(box: OneBox, console: Console) -> None:

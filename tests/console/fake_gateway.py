@@ -197,6 +197,15 @@ class FakeGateway:
         isa = msgspec.structs.replace(alert.isa, state="RTN_UNACK", active=False)
         self._run(self._publish(msgspec.structs.replace(alert, version=alert.version + 1, isa=isa), "cleared"))
 
+    def press_again(self, alert_id: str) -> None:
+        """Press the bell of an unanswered alert once more, after it had gone back."""
+        alert, at_us = self.alert(alert_id), _now_us()
+        isa = msgspec.structs.replace(alert.isa, state="UNACK", active=True)
+        n = alert.occurrence.n + 1
+        occurrence = msgspec.structs.replace(alert.occurrence, n=n, first_us=at_us, last_us=at_us)
+        changed = msgspec.structs.replace(alert, version=alert.version + 1, isa=isa, occurrence=occurrence)
+        self._run(self._publish(changed, "updated"))
+
     def go_down(self) -> None:
         """Close every socket and refuse everything, as a restart of the gateway does."""
         self._down = True

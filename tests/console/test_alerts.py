@@ -1,11 +1,15 @@
 """An operator answers alerts by keyboard, beside a colleague who does the same."""
 
+from typing import get_args
+
 import pytest
 from playwright.sync_api import Route, expect
 
 from services.contracts.alarm import AlarmClass
+from services.contracts.alert import DispositionCode
 from tests.console.conftest import Open
 from tests.console.fake_gateway import FakeGateway
+from tests.console.test_recorded import kst
 
 
 def test_an_emergency_opens_itself_and_is_answered_and_closed_by_keyboard(
@@ -198,6 +202,32 @@ def test_of_two_answered_late_the_second_learns_who_was_first(open_console: Open
     gateway.decide_now()
     expect(first.locator(f"#row-{alert_id} .cell-state")).to_have_text("확인 demo-operator-1")
     expect(second.locator(f"#row-{alert_id} .cell-state")).to_contain_text("이미 확인됨: demo-operator-1")
+
+
+def test_an_alert_pressed_again_still_says_when_it_was_pressed_first(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    alert_id = gateway.press(ago_s=125)
+    page.locator(".headline").wait_for()
+    gateway.press_again(alert_id)
+    expect(page.locator(".headline-age")).to_contain_text(
+        f"2번째 발생 · 처음 {kst(gateway.alert(alert_id).received_us)}"
+    )
+
+
+def test_enter_after_f6_says_nothing_of_an_emergency(open_console: Open, gateway: FakeGateway) -> None:
+    page = open_console()
+    alert_id = gateway.press()
+    page.locator(".headline").wait_for()
+    page.keyboard.press("F2")
+    page.locator(f"#row-{alert_id}.acked").wait_for()
+    page.keyboard.press("F6")
+    page.locator(".causes:focus").wait_for()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Digit2")
+    page.locator(f"#row-{alert_id}.closed").wait_for()
+    disposition = gateway.alert(alert_id).disposition
+    assert disposition is not None
+    assert disposition.code == get_args(DispositionCode)[1]
 
 
 def test_a_digit_typed_right_after_f6_chooses_a_cause(open_console: Open, gateway: FakeGateway) -> None:

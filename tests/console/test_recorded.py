@@ -66,6 +66,18 @@ def test_playback_goes_across_a_gap_and_keeps_wall_time(open_console: Open, gate
     assert set(gateway.seen.purposes) == {alert_id}
 
 
+def test_a_time_that_cannot_be_shown_is_told_as_such(open_console: Open, gateway: FakeGateway) -> None:
+    page = hour_of_the_alert(open_console, gateway)
+    hole = gateway.holes[0]
+    go_to(page, gateway.started_us - int((hole.from_s + hole.to_s) / 2 * US))
+    expect(page.locator(".goto .wrong")).to_contain_text("영상 없음: 통신 끊김")
+    before = page.locator("output.head").inner_text()
+    page.get_by_label("시각으로 이동").fill(kst(gateway.started_us - 2 * 3600 * US))
+    page.get_by_role("button", name="이동", exact=True).click()
+    expect(page.locator(".goto .wrong")).to_contain_text("까지만 볼 수 있습니다")
+    assert page.locator("output.head").inner_text() == before
+
+
 def test_seeking_back_into_a_gap_does_not_freeze_the_player(open_console: Open, gateway: FakeGateway) -> None:
     page = hour_of_the_alert(open_console, gateway)
     hole = gateway.holes[0]

@@ -1,7 +1,7 @@
 /** What a screen reader hears: an emergency at once, all else politely (console.md 9). */
 import { what } from "./alerts/list";
 import { LEVEL } from "./alerts/order";
-import { unacknowledged } from "./alerts/store";
+import { held, order, unacknowledged } from "./alerts/store";
 import { t } from "./i18n";
 import { siteName } from "./session";
 
@@ -15,7 +15,9 @@ export function LiveRegions() {
       <p aria-live="assertive">
         {emergency ? `${t("priority.emergency")}. ${what(emergency)}. ${siteName(emergency.site_id)}` : ""}
       </p>
-      <p aria-live="polite">{t("list.summary", { waiting: waiting.length, all: waiting.length })}</p>
+      <p aria-live="polite">
+        {t("list.summary", { waiting: waiting.length, all: order.value.length + held.value.length })}
+      </p>
     </div>
   );
 }

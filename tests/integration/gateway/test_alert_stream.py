@@ -18,7 +18,7 @@ from services.contracts.alert import Alert
 from services.contracts.console import ReceiptFrame
 from services.contracts.envelope import Envelope
 from services.contracts.topics import ALERTS
-from services.gateway.alert_stream import AlertStream
+from services.gateway.alert_stream import HEARTBEAT_S, AlertStream
 from services.gateway.console_queue import ENTRIES_MAX
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.view import AlertView
@@ -149,6 +149,18 @@ async def test_a_console_that_comes_back_gets_what_it_missed_and_nothing_else(wo
     (event,) = await frames(again, is_op("event"))
 
     assert [item["alert_id"] for item in event["items"]] == ["missed"]
+
+
+async def test_a_console_that_missed_nothing_hears_at_once_that_it_is_connected(world: World) -> None:
+    world.write(alert_id="seen")
+    console = await world.console()
+    cursor = (await frames(console, is_op("snapshot_end")))[-1]["cursor"]
+    await console.close()
+
+    async with asyncio.timeout(HEARTBEAT_S / 2):
+        first = await (await world.console(cursor=cursor)).receive_json()
+
+    assert (first["op"], first["cursor"]) == ("heartbeat", cursor)
 
 
 @pytest.mark.parametrize(

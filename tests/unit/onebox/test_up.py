@@ -1,4 +1,6 @@
+from collections.abc import Mapping
 from errno import ENOSPC
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -10,6 +12,8 @@ from services.onebox.up import run_box
 class OnAFullDisk:
     """A box whose start finds no room for its settings."""
 
+    processes: Mapping[str, int] = MappingProxyType({})
+
     async def start(self) -> None:
         raise OSError(ENOSPC, "No space left on device", "settings/ingest.yaml")
 
@@ -19,6 +23,7 @@ class OnAFullDisk:
 
 def test_a_full_disk_at_the_start_is_a_sentence_with_its_cure(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_box(cast("Any", OnAFullDisk()), Console()) == 1
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
+    assert out == "", "nothing was begun, so nothing stops"
     assert "No space left on device: 'settings/ingest.yaml'; cure: free some of the disk" in said
     assert "Traceback" not in said

@@ -6,7 +6,7 @@ import { acknowledge, dispose, outcomes } from "../alerts/commands";
 import { age_s, outcomeWords, stateWords, what } from "../alerts/list";
 import { isClosed, isUnacknowledged, LEVEL } from "../alerts/order";
 import { counts, lastClosed, nextUnacknowledged, select, selectedRow, sortNow } from "../alerts/store";
-import { dateTime, tick } from "../clock";
+import { dateTime, tick, timeOfDay } from "../clock";
 import { type Alert, DISPOSITION_CODES } from "../contracts";
 import { ago, lang, t } from "../i18n";
 import { Recorded } from "../records/recorded";
@@ -111,7 +111,11 @@ function Incident({ alert }: { alert: Alert }) {
         <div class="headline-age">
           <strong>{ago(age_s(alert))}</strong>
           <span>{dateTime(alert.occurrence.last_us)}</span>
-          {alert.occurrence.n > 1 && <span>{t("incident.occurrence", { n: alert.occurrence.n })}</span>}
+          {alert.occurrence.n > 1 && (
+            <span>
+              {t("incident.occurrence", { n: alert.occurrence.n, first: timeOfDay(alert.received_us) })}
+            </span>
+          )}
         </div>
       </header>
       <Next alert={alert} />
@@ -171,11 +175,13 @@ function sentence(alert: Alert): string {
 function Causes() {
   const group = useRef<HTMLFieldSetElement>(null);
   // Not after the next paint: on a busy screen a digit typed right after F6 would go nowhere.
-  useLayoutEffect(() => group.current?.querySelector("button")?.focus(), []);
+  // The group, not its first button: a stray Enter must not say what an emergency was.
+  useLayoutEffect(() => group.current?.focus(), []);
   return (
     <fieldset
       ref={group}
       class="causes"
+      tabIndex={-1}
       onKeyDown={(event) => {
         const digit = /^(?:Digit|Numpad)([1-8])$/.exec(event.code)?.[1];
         if (!digit || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return;

@@ -294,7 +294,7 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
             {dateTime(head_us.value)} KST
           </output>
         </p>
-        <GoTo near_us={timeline.to_us} seek={seek} />
+        <GoTo timeline={timeline} seek={seek} />
         <button type="button" onClick={again}>
           {t("recorded.again")}
         </button>
@@ -320,17 +320,18 @@ function keys(
   event.stopPropagation();
 }
 
-function GoTo({ near_us, seek }: { near_us: number; seek: (at_us: number) => void }) {
+/** What is asked for and cannot be shown is told: nobody may take another time for it. */
+function GoTo({ timeline, seek }: { timeline: Timeline; seek: (at_us: number) => void }) {
   const text = useSignal("");
-  const wrong = useSignal(false);
+  const told = useSignal<string | null>(null);
   return (
     <form
       class="goto"
       onSubmit={(event) => {
         event.preventDefault();
-        const at_us = parseKst(text.value, near_us);
-        wrong.value = at_us === null;
-        if (at_us !== null) seek(at_us);
+        const at_us = parseKst(text.value, timeline.to_us);
+        told.value = at_us === null ? t("recorded.goto_wrong") : notShown(timeline, at_us);
+        if (at_us !== null && itemAt(timeline, at_us)) seek(at_us);
       }}
     >
       <label>
@@ -339,20 +340,26 @@ function GoTo({ near_us, seek }: { near_us: number; seek: (at_us: number) => voi
           placeholder="HH:MM:SS"
           size={9}
           value={text.value}
-          aria-invalid={wrong.value}
+          aria-invalid={told.value !== null}
           onInput={(event) => {
             text.value = event.currentTarget.value;
           }}
         />
       </label>
       <button type="submit">{t("recorded.goto_do")}</button>
-      {wrong.value && (
+      {told.value && (
         <span class="wrong" role="alert">
-          {t("recorded.goto_wrong")}
+          {told.value}
         </span>
       )}
     </form>
   );
+}
+
+function notShown(timeline: Timeline, at_us: number): string | null {
+  const item = itemAt(timeline, at_us);
+  if (item) return isMissing(item) ? gapWords(item) : null;
+  return t("recorded.goto_outside", { from: timeOfDay(timeline.from_us), to: timeOfDay(timeline.to_us) });
 }
 
 /** The gaps again as a table: the form that needs no eyes for hatching. */
@@ -400,6 +407,7 @@ function noGaps(timeline: Timeline, ratio: string): string {
 }
 
 function causeWords(item: TimelineItem): string {
+  if (isBeforeFirst(item)) return t("timeline.before");
   if (item.state !== "gap") return t(`timeline.${item.state}`);
   return word("gap", item.cause ?? "unknown", "gap.unknown");
 }
