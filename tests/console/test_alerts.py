@@ -3,13 +3,23 @@
 from typing import get_args
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from services.contracts.alarm import AlarmClass
 from services.contracts.alert import DispositionCode
 from tests.console.conftest import Open
 from tests.console.fake_gateway import FakeGateway
 from tests.console.test_recorded import kst
+
+
+def acknowledged(open_console: Open, gateway: FakeGateway) -> tuple[Page, str]:
+    """An operator has acknowledged a press: the page, and the alert's id."""
+    page = open_console()
+    alert_id = gateway.press()
+    page.locator(".headline").wait_for()
+    page.keyboard.press("F2")
+    page.locator(f"#row-{alert_id}.acked").wait_for()
+    return page, alert_id
 
 
 def test_an_emergency_opens_itself_and_is_answered_and_closed_by_keyboard(
@@ -215,11 +225,7 @@ def test_an_alert_pressed_again_still_says_when_it_was_pressed_first(open_consol
 
 
 def test_enter_after_f6_says_nothing_of_an_emergency(open_console: Open, gateway: FakeGateway) -> None:
-    page = open_console()
-    alert_id = gateway.press()
-    page.locator(".headline").wait_for()
-    page.keyboard.press("F2")
-    page.locator(f"#row-{alert_id}.acked").wait_for()
+    page, alert_id = acknowledged(open_console, gateway)
     page.keyboard.press("F6")
     page.locator(".causes:focus").wait_for()
     page.keyboard.press("Enter")
@@ -231,11 +237,7 @@ def test_enter_after_f6_says_nothing_of_an_emergency(open_console: Open, gateway
 
 
 def test_a_digit_typed_right_after_f6_chooses_a_cause(open_console: Open, gateway: FakeGateway) -> None:
-    page = open_console()
-    alert_id = gateway.press()
-    page.locator(".headline").wait_for()
-    page.keyboard.press("F2")
-    page.locator(f"#row-{alert_id}.acked").wait_for()
+    page, alert_id = acknowledged(open_console, gateway)
     # Both keys arrive before the browser has painted, as on a busy screen.
     page.evaluate("""async () => {
       const press = code => document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {code, bubbles: true}));

@@ -30,6 +30,15 @@ SHOWN_PX = f"""() => {{
 }}"""
 
 
+LIES_ON_THE_PICTURE = """() => {
+  const at = place => Object.values(document.querySelector(place).getBoundingClientRect().toJSON());
+  const covers = String(at('.playback .cover')) === String(at('.playback video'));
+  const words = document.querySelector('.playback figcaption').getBoundingClientRect();
+  return covers && words.bottom <= document.querySelector('.playback video').getBoundingClientRect().top + 1;
+}"""
+"""The cover hides all of the recorded picture and nothing else, and the words above it are free."""
+
+
 def kst(at_us: int) -> str:
     return datetime.fromtimestamp(at_us / US, KST).strftime("%H:%M:%S")
 
@@ -57,8 +66,10 @@ def test_playback_goes_across_a_gap_and_keeps_wall_time(open_console: Open, gate
     go_to(page, starts_us - 2 * US)
     page.locator(".play").click()
     page.wait_for_function("() => document.querySelector('.playback video').currentTime > 0")
-    expect(page.locator(".playback .cover")).to_contain_text("영상 없음: 통신 끊김")
-    expect(page.locator(".playback .cover")).to_have_count(0)
+    cover = page.locator(".playback .cover")
+    expect(cover).to_contain_text("영상 없음: 통신 끊김")
+    assert page.evaluate(LIES_ON_THE_PICTURE)
+    expect(cover).to_have_count(0)
     page.wait_for_function(
         "after => document.querySelector('output.head').textContent.slice(11, 19) >= after", arg=kst(ends_us + US)
     )

@@ -1,7 +1,7 @@
 /** What a screen reader hears: an emergency at once, all else politely (console.md 9). */
 import { what } from "./alerts/list";
 import { LEVEL } from "./alerts/order";
-import { held, order, unacknowledged } from "./alerts/store";
+import { listed, unacknowledged } from "./alerts/store";
 import { t } from "./i18n";
 import { siteName } from "./session";
 
@@ -15,9 +15,7 @@ export function LiveRegions() {
       <p aria-live="assertive">
         {emergency ? `${t("priority.emergency")}. ${what(emergency)}. ${siteName(emergency.site_id)}` : ""}
       </p>
-      <p aria-live="polite">
-        {t("list.summary", { waiting: waiting.length, all: order.value.length + held.value.length })}
-      </p>
+      <p aria-live="polite">{t("list.summary", { waiting: waiting.length, all: listed.value })}</p>
     </div>
   );
 }

@@ -9,7 +9,7 @@ import { Badge } from "./badge";
 import { type Outcome, outcomes } from "./commands";
 import { isClosed, isUnacknowledged, LEVEL } from "./order";
 import { lookSoon } from "./receipts";
-import { held, order, rows, scrolled, select, selected, sortNow, unacknowledged } from "./store";
+import { held, listed, order, rows, scrolled, select, selected, sortNow, unacknowledged } from "./store";
 
 /** Two lines of words. */
 export const ROW_PX = 44;
@@ -45,9 +45,7 @@ export function AlertList() {
     <section class="list" aria-labelledby="list-title">
       <header class="list-head">
         <h2 id="list-title">{t("list.title")}</h2>
-        <p>
-          {t("list.summary", { waiting: unacknowledged.value.length, all: ids.length + held.value.length })}
-        </p>
+        <p>{t("list.summary", { waiting: unacknowledged.value.length, all: listed.value })}</p>
       </header>
       <Pill />
       <div class="columns" aria-hidden="true">

@@ -17,6 +17,8 @@ export const held = computed(() => {
   const shown = new Set(order.value);
   return sorted(rows.value, now_us()).filter((id) => !shown.has(id));
 });
+/** How many are in the list, those held behind the pill too. */
+export const listed = computed(() => order.value.length + held.value.length);
 export const selectedRow = computed(() => (selected.value ? rows.value.get(selected.value) : undefined));
 export const unacknowledged = computed(() =>
   [...rows.value.values()].map((row) => row.alert).filter(isUnacknowledged),

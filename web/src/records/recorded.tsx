@@ -260,16 +260,18 @@ function Deck({ alert, camera, purpose, stream, timeline, again }: DeckProps) {
         hidden={!started.value || trouble.value === "codec"}
         data-picture="recorded"
       >
-        <video ref={video} muted playsInline />
-        {here && isMissing(here) && (
-          <div class="cover empty">
-            <p>{gapWords(here)}</p>
-          </div>
-        )}
         <figcaption>
           <span class="chip">{t("recorded.recorded")}</span>
           <span class="chip">{dateTime(head_us.value)} KST</span>
         </figcaption>
+        <div class="screen">
+          <video ref={video} muted playsInline />
+          {here && isMissing(here) && (
+            <div class="cover empty">
+              <p>{gapWords(here)}</p>
+            </div>
+          )}
+        </div>
       </figure>
       <TimelineBar
         timeline={timeline}
