@@ -12,7 +12,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, closing
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import msgspec
 import structlog
@@ -106,7 +106,7 @@ def make_app(
     may call, each with its port; never derived from `Host` (console.md 5.5).
     """
     app = web.Application(
-        middlewares=[_observe(clock), _answer_errors, _cut_off_begun, _check_caller(identity, origins)],
+        middlewares=[_observe(clock), _answer_errors, _check_caller(identity, origins)],
         client_max_size=body_bytes_max,
     )
     app.on_response_prepare.append(_add_headers)
@@ -278,12 +278,6 @@ def _say(request: web.Request, response: web.StreamResponse, seconds: float) -> 
     )
 
 
-FORESEEN: Final = (
-    Refusal, web.HTTPException, ContractError, PoisonMessage, RetryLater, OwnershipLost, TimeoutError,
-)  # fmt: skip
-"""Errors with an answer of their own; any other is a mistake of ours."""
-
-
 def _route(request: web.Request) -> str:
     """Return the route as it is written: what a caller put into it is not for the log."""
     resource = request.match_info.route.resource
@@ -292,46 +286,48 @@ def _route(request: web.Request) -> str:
 
 @web.middleware
 async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error into a Problem."""
+    """Turn every error into a Problem, or cut the caller off: a Problem would stand inside an answer that has begun."""
     try:
         return await handler(request)
-    except Refusal as error:
-        return _problem(error.status, error.problem, error.headers)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise  # a redirect
-        return _of_http(error)
-    except ContractError as error:
-        return _problem(400, Problem(error="malformed", detail=redact_text(str(error))))
-    except PoisonMessage as error:
-        return _problem(422, Problem(error="unprocessable", detail=redact_text(error.reason)))
-    except (RetryLater, OwnershipLost, TimeoutError) as error:
-        detail = redact_text(str(error)) or "took too long: try again"
-        return _problem(503, Problem(error="unavailable", detail=detail), {"Retry-After": "1"})
     except ConnectionError:
         raise  # the caller has left: aiohttp closes
-    except Exception:
+    except Exception as error:
+        if isinstance(error, web.HTTPException) and error.status < 400:
+            raise  # a redirect
+        answer = _answer_to(error)
+        if AnsweringKey in request:
+            _cut_off(request, error, foreseen=answer is not None)
+        if answer is not None:
+            return answer
         # A request is a loop we own: our mistake fails this answer, not the others.
         log.exception("http.request_failed", request_id=request[RequestIdKey])
         detail = f"our mistake; the log tells more under request id {request[RequestIdKey]}"
         return _problem(500, Problem(error="internal", detail=detail))
 
 
-@web.middleware
-async def _cut_off_begun(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """End the connection where an answer fails after it began: a Problem written now would stand inside its body."""
-    try:
-        return await handler(request)
-    except ConnectionError:
-        raise
-    except Exception as error:
-        if AnsweringKey not in request:
-            raise
-        tell = log.warning if isinstance(error, FORESEEN) else log.exception
-        tell("http.answer_cut_off", route=_route(request), reason=str(error), request_id=request[RequestIdKey])
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionAbortedError("an answer failed after it had begun") from error
+def _answer_to(error: Exception) -> web.Response | None:
+    """Return what a caller is told of an error; None for a mistake of ours."""
+    match error:
+        case Refusal():
+            return _problem(error.status, error.problem, error.headers)
+        case web.HTTPException():
+            return _of_http(error)
+        case ContractError():
+            return _problem(400, Problem(error="malformed", detail=redact_text(str(error))))
+        case PoisonMessage():
+            return _problem(422, Problem(error="unprocessable", detail=redact_text(error.reason)))
+        case RetryLater() | OwnershipLost() | TimeoutError():
+            detail = redact_text(str(error)) or "took too long: try again"
+            return _problem(503, Problem(error="unavailable", detail=detail), {"Retry-After": "1"})
+    return None
+
+
+def _cut_off(request: web.Request, error: Exception, *, foreseen: bool) -> NoReturn:
+    tell = log.warning if foreseen else log.exception
+    tell("http.answer_cut_off", route=_route(request), reason=str(error), request_id=request[RequestIdKey])
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionAbortedError("an answer failed after it had begun") from error
 
 
 def _check_caller(identity: Identity | None, origins: Collection[str]) -> Middleware:
