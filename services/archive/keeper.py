@@ -72,10 +72,6 @@ class Keeper:
             except OffsetsLost as lost:
                 await self._alarms.raise_("offsets_lost", f"{lost.topic}/{lost.partition}")
                 continue
-            except RetryLater as error:
-                log.warning("keeper.poll_failed", reason=str(error))
-                await self._clock.sleep(RETRY_S)
-                continue
             if records:
                 await self._keep(records)
                 await self._commit(consumer, records)

@@ -29,7 +29,6 @@ from services.runtime.errors import OffsetsLost, OwnershipLost, PoisonMessage, R
 from services.runtime.kafka_port import Assigned, GroupConsumer, Place, Record
 
 POLL_S: Final = 0.25
-POLL_AGAIN_S: Final = 1.0
 TICK_NS: Final = 1_000_000_000
 FLUSH_S: Final = 15.0
 RELIEF_SHARE: Final = 8
@@ -102,10 +101,6 @@ class Recorder:
         except OffsetsLost as lost:
             await self._lost(lost)
             return
-        except RetryLater as error:
-            log.warning("recorder.poll_failed", reason=str(error))
-            await self._clock.sleep(POLL_AGAIN_S)
-            records = ()  # what is closed is stored and committed meanwhile
         await self._take_all(records)
         if self._clock.monotonic_ns() - self._ticked_ns >= TICK_NS:
             self._ticked_ns = self._clock.monotonic_ns()

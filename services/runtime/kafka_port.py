@@ -109,7 +109,6 @@ class Reader(Protocol):
 
         Raises:
             OffsetsLost: after it the reader stands at the beginning of that partition.
-            RetryLater: offsets are lost, and the broker does not say where the log begins: poll again.
         """
 
     def positions(self) -> Mapping[Place, int]:
@@ -161,7 +160,6 @@ class GroupConsumer(Protocol):
 
         Raises:
             OffsetsLost: after it the consumer stands at the beginning of that partition.
-            RetryLater: offsets are lost, and the broker does not say where the log begins: poll again.
         """
 
     async def commit(self, positions: Mapping[Place, int]) -> None:

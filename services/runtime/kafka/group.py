@@ -269,7 +269,12 @@ class AioGroup(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             place = translate.to_place(raw)
             if place not in self._owned:
                 continue
-            found = await translate.answered(self._client.beginning_offsets([raw]), "beginning_offsets")
+            try:
+                found = await translate.answered(self._client.beginning_offsets([raw]), "beginning_offsets")
+            except RetryLater as unanswered:  # the next fetch is out of range again
+                log.warning("kafka.beginning_unknown", group=self._name, error=str(unanswered))
+                await self._clock.sleep(TRY_AGAIN_S)
+                return
             await self.seek(place, found[raw])
             raise OffsetsLost(place.topic, place.partition, wanted, found[raw]) from error
 

@@ -78,6 +78,7 @@ class AioReader:
             got = await self._client.getmany(timeout_ms=round(timeout_s * 1000))
         except OffsetOutOfRangeError as error:
             await self._lost(error)
+            return []
         except KafkaError as error:
             log.warning("kafka.reader_replaced", client=self._name, error=type(error).__name__)
             await self.close()
@@ -98,7 +99,12 @@ class AioReader:
     async def _lost(self, error: OffsetOutOfRangeError) -> None:
         for raw, wanted in error.args[0].items():
             place = translate.to_place(raw)
-            found = await self._looked_up("beginning_offsets", {place: Start.BEGINNING}, None)
+            try:
+                found = await self._looked_up("beginning_offsets", {place: Start.BEGINNING}, None)
+            except RetryLater as unanswered:  # the next fetch is out of range again
+                log.warning("kafka.beginning_unknown", client=self._name, error=str(unanswered))
+                await self._clock.sleep(REOPEN_EVERY_S)
+                return
             self._positions[place] = found[place]
             self._client.seek(raw, found[place])
             raise OffsetsLost(place.topic, place.partition, wanted, found[place]) from error

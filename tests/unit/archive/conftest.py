@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,7 +26,7 @@ from services.archive.writer import Writer
 from services.contracts.topics import ALARMS, VIDEO
 from services.runtime.clock import FakeClock
 from services.runtime.dead_letter import DeadLetters
-from services.runtime.kafka_port import GroupConsumer, GroupProfile, Place, ProducerProfile, Record, TopicSpec
+from services.runtime.kafka_port import GroupConsumer, GroupProfile, Place, ProducerProfile, TopicSpec
 from services.runtime.memory_kafka import MemoryKafka
 from tests.unit.archive.film import SECOND_US, START_US, fragment_record, make_film
 
@@ -68,12 +68,11 @@ class FaultyStore(LocalStore):
 
 
 class FaultyConsumer:
-    """A consumer whose next commits raise `errors` and next polls `poll_errors`; `ends` are ends it has seen."""
+    """A group's consumer whose next commits raise what is in `errors`; `ends` are ends it has seen."""
 
     def __init__(self, inner: GroupConsumer) -> None:
         self._inner = inner
         self.errors: list[Exception] = []
-        self.poll_errors: list[Exception] = []
         self.ends: dict[Place, int] = {}
 
     def end(self, place: Place) -> int | None:
@@ -81,11 +80,6 @@ class FaultyConsumer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-    async def poll(self, *, timeout_s: float, hold: frozenset[Place] = frozenset()) -> Sequence[Record]:
-        if self.poll_errors:
-            raise self.poll_errors.pop(0)
-        return await self._inner.poll(timeout_s=timeout_s, hold=hold)
 
     async def commit(self, positions: Mapping[Place, int]) -> None:
         if self.errors:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.archive.recorder import POLL_AGAIN_S, SCRATCH_PAUSE_NS
+from services.archive.recorder import SCRATCH_PAUSE_NS
 from services.contracts.gap import Gap
 from services.contracts.topics import VIDEO
 from services.runtime.dead_letter import RUN_MAX
@@ -34,19 +34,6 @@ async def test_commits_that_fail_three_times_lose_nothing_and_repeat_nothing(rig
         await rig.until(lambda: rig.committed() == 9)
     assert rig.seqs() == [(0, 7)]
     assert rig.metric("segmenter_fragments_total", verdict="new") == 8
-
-
-async def test_a_broker_that_does_not_say_where_the_log_begins_is_asked_again_once_a_second(rig: Rig) -> None:
-    await rig.film(range(4))
-    await rig.send(end_record(seq=3, end_us=at(4)))
-    async with rig.recording():
-        rig.consumer.poll_errors = [RetryLater("beginning_offsets: TimeoutError")] * 3
-        await rig.turn(0)
-        assert len(rig.consumer.poll_errors) == 2
-        await rig.turn(POLL_AGAIN_S)
-        assert len(rig.consumer.poll_errors) == 1
-        await rig.until(lambda: rig.committed() == 5)
-    assert rig.seqs() == [(0, 3)]
 
 
 async def test_lost_ownership_drops_the_lanes_and_commits_nothing(rig: Rig) -> None:

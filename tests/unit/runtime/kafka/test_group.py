@@ -11,7 +11,7 @@ from aiokafka.errors import CommitFailedError, InvalidSessionTimeoutError, Kafka
 from services.runtime.clock import FakeClock, settle
 from services.runtime.errors import OffsetsLost, OwnershipLost, RetryLater
 from services.runtime.kafka.client_settings import GROUPS, GroupSettings
-from services.runtime.kafka.group import AioGroup
+from services.runtime.kafka.group import TRY_AGAIN_S, AioGroup
 from services.runtime.kafka.watchdog import ClientStuck
 from services.runtime.kafka_port import Assigned, GroupProfile, Place
 
@@ -240,10 +240,14 @@ async def test_an_error_of_the_fetch_replaces_the_consumer_and_tells_the_service
 async def test_lost_offsets_are_told_once_the_broker_says_where_the_log_begins() -> None:
     harness = await Harness().opened()
     harness.consumer.beginning_error = KafkaError("no answer")
-    for expected in (RetryLater, OffsetsLost):
-        harness.consumer.error = OffsetOutOfRangeError({RAWS[0]: 2})
-        with pytest.raises(expected):
-            await harness.group.poll(timeout_s=0)
+    harness.consumer.error = OffsetOutOfRangeError({RAWS[0]: 2})
+    polling = asyncio.create_task(harness.group.poll(timeout_s=0))
+    await settle()
+    await harness.clock.advance(TRY_AGAIN_S)
+    assert await polling == []
+    harness.consumer.error = OffsetOutOfRangeError({RAWS[0]: 2})
+    with pytest.raises(OffsetsLost):
+        await harness.group.poll(timeout_s=0)
     assert harness.consumer.at[RAWS[0]] == 5
 
 
