@@ -1,4 +1,4 @@
-"""How one box shares out a disk: stated before start, and kept. Pure, but for `measure` and `first_plan`.
+"""How one box shares out a disk: stated before start, and kept. Pure, but for `measure` and the plan's file.
 
 The broker must never meet a full disk: it would stop, and the alarms with it. So its topics get
 fixed sizes, a reserve is kept free of video, and everything between is footage. State alone, in compacted

@@ -28,15 +28,15 @@ LATER = {
 }
 LATER_TOPICS = {
     # who the table says writes or reads a topic, and does not open it yet
-    ("claims", "archive"): "evidence names who recorded",
+    ("claims", "archive"): "nothing there asks yet who records",
     ("streams", "alerting"): "health alerts",
     ("alarms", "gateway"): "alarms raised by hand",
-    ("alerts", "archive"): "footage held for an alert",
+    ("alerts", "archive"): "reports",
     ("alert-events", "archive"): "the permanent alert history",
     ("device-commands", "ingest"): "lights and PTZ",
     ("device-commands", "alerting"): "lights and PTZ",
     ("device-commands", "gateway"): "lights and PTZ",
-    ("audit", "alerting"): "limits changed by hand",
+    ("audit", "alerting"): "no person looks at anything there yet",
 }
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -99,14 +98,3 @@ async def street(pattern: Clip) -> AsyncIterator[Street]:
 @pytest.fixture
 def waiting_sink() -> WaitingSink:
     return WaitingSink()
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """The recordings beside the checkout; a test that needs them is skipped where they are absent."""
-    found = next(
-        (p / "shared" / "data" for p in Path(__file__).resolve().parents if (p / "shared" / "data").is_dir()), None
-    )
-    if found is None:
-        pytest.skip("shared/data (real recordings) is not beside this checkout")
-    return found

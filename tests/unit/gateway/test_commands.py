@@ -85,15 +85,11 @@ def answered(command: OperatorCommand, alert: Alert, result: str = "applied", **
     return {"version": alert.version + 1, "commands": [*msgspec.to_builtins(alert.commands), kept], **changes}
 
 
-async def test_an_ack_is_answered_with_the_owners_next_record(
-    commands: Commands,
-    producer: KeepingProducer,
-    view: AlertView,
-    make_alert: Callable[..., Alert],
-    make_record: Callable[..., Record],
-    operator: Caller,
-) -> None:
-    view.apply(make_record())
+@pytest.fixture
+def owner_acks(
+    commands: Commands, view: AlertView, make_alert: Callable[..., Alert], make_record: Callable[..., Record]
+) -> Callable[[OperatorCommand], None]:
+    """Play the owner of the alert: it carries out an acknowledgement, and its record is read at once."""
 
     def owner(command: OperatorCommand) -> None:
         fields = answered(command, make_alert(), isa={"state": "ACKED", "acked": True})
@@ -101,7 +97,20 @@ async def test_an_ack_is_answered_with_the_owners_next_record(
         assert held is not None
         commands.answered(held)
 
-    producer.on_send = owner
+    return owner
+
+
+async def test_an_ack_is_answered_with_the_owners_next_record(
+    commands: Commands,
+    owner_acks: Callable[[OperatorCommand], None],
+    producer: KeepingProducer,
+    view: AlertView,
+    make_alert: Callable[..., Alert],
+    make_record: Callable[..., Record],
+    operator: Caller,
+) -> None:
+    view.apply(make_record())
+    producer.on_send = owner_acks
 
     answer = await commands.execute(
         operator, make_alert().alert_id, AckBody(decision_version=1), key=KEY, traceparent=None
@@ -224,17 +233,10 @@ async def test_a_command_kafka_does_not_take_is_not_pretended(
 
 async def test_a_decision_that_is_there_counts_although_kafkas_answer_got_lost(
     commands: Commands, producer: KeepingProducer, view: AlertView, make_alert: Callable[..., Alert],
-    make_record: Callable[..., Record], operator: Caller,
+    make_record: Callable[..., Record], operator: Caller, owner_acks: Callable[[OperatorCommand], None],
 ) -> None:  # fmt: skip
     view.apply(make_record())
-
-    def owner(command: OperatorCommand) -> None:
-        fields = answered(command, make_alert(), isa={"state": "ACKED", "acked": True})
-        held = view.apply(make_record(make_alert(**fields), offset=1, cause=command.command_id))
-        assert held is not None
-        commands.answered(held)
-
-    producer.on_send, producer.answer_gets_lost = owner, True
+    producer.on_send, producer.answer_gets_lost = owner_acks, True
     answer = await commands.execute(
         operator, make_alert().alert_id, AckBody(decision_version=1), key=KEY, traceparent=None
     )
